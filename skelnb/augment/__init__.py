@@ -1,0 +1,8 @@
+"""Augmentations: one class each, batched, pure and replayable."""
+
+from skelnb import _reexport
+
+_reexport(__name__, {
+    "core": "Augmentation Compose",
+    "basic": "Shear TemporalCrop BA",
+})

@@ -1,0 +1,11 @@
+"""Making, reading, cleaning and splitting recordings."""
+
+from skelnb import _reexport
+
+_reexport(__name__, {
+    "synthetic": "synthesize STUDIO_CLASSES",
+    "formats": "Recording read_ucla read_ucla_folder ReadError",
+    "preprocess": "preprocess resize centre rotate_to_body",
+    "streams": "to_stream STREAMS",
+    "dataset": "SkeletonData load prepare data_dir",
+})

@@ -1,0 +1,8 @@
+"""Encoders: (N, C, T, V, M) clips to (N, feature_dim) features."""
+
+from skelnb import _reexport
+
+_reexport(__name__, {
+    "core": "create_encoder ENCODERS",
+    "stgcn": "STGCN",
+})

@@ -1,0 +1,10 @@
+"""Protocols: one call signature, one Result."""
+
+from skelnb import _reexport
+
+_reexport(__name__, {
+    "features": "features Features Result",
+    "knn": "knn nearest_neighbour",
+    "linear": "linear",
+    "clusters": "clusters",
+})

@@ -1,0 +1,7 @@
+"""What you look at and touch."""
+
+from skelnb import _reexport
+
+_reexport(__name__, {
+    "embedding": "explore_embedding embed",
+})

@@ -1,0 +1,8 @@
+"""Losses: pure functions of tensors."""
+
+from skelnb import _reexport
+
+_reexport(__name__, {
+    "byol": "byol_loss symmetric_byol_loss",
+    "cmal": "cmal_loss minimise_loss maximise_loss",
+})

@@ -1,0 +1,8 @@
+"""The training loop, checkpoints and recipes."""
+
+from skelnb import _reexport
+
+_reexport(__name__, {
+    "pretrain": "pretrain",
+    "checkpoint": "save_checkpoint load_checkpoint save_weights load_weights",
+})

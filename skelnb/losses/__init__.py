@@ -3,6 +3,6 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "byol": "byol_loss symmetric_byol_loss",
+    "byol": "byol_loss symmetric_byol_loss LossError",
     "cmal": "cmal_loss minimise_loss maximise_loss",
 })

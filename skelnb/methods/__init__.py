@@ -3,7 +3,7 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "momentum": "MomentumPair MLP init_weights ema_update",
+    "momentum": "MomentumPair MLP PairMethod init_weights ema_update METHODS create_method MethodError",
     "skeletonbyol": "SkeletonBYOL",
     "cmal": "CMAL",
 })

@@ -3,6 +3,6 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "core": "Augmentation Compose",
+    "core": "Augmentation AugmentError Compose",
     "basic": "Shear TemporalCrop BA",
 })

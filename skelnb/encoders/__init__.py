@@ -3,6 +3,6 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "core": "create_encoder ENCODERS",
-    "stgcn": "STGCN",
+    "core": "create_encoder Encoder EncoderError ENCODERS",
+    "stgcn": "STGCN load_released",
 })

@@ -3,8 +3,8 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "features": "features Features Result",
+    "features": "features Features Result EvaluationError majority",
     "knn": "knn nearest_neighbour",
     "linear": "linear",
-    "clusters": "clusters",
+    "clusters": "clusters Clusters",
 })

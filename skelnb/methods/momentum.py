@@ -40,6 +40,10 @@ def init_weights(
     return module
 
 # %% ../../nbs/methods/00_momentum.ipynb #c006
+def _decay(tau):
+    if 0 <= tau <= 1: return tau
+    raise MethodError(f"expected a decay tau between 0 and 1, got {tau}; the papers use 0.996 to 0.999")
+
 @torch.no_grad()
 def ema_update(
     target:nn.Module,  # changed in place
@@ -47,7 +51,7 @@ def ema_update(
     tau:float,         # decay in [0,1]: 1 freezes the target, 0 copies the online network
 )->None:
     "target <- tau target + (1 - tau) online (ACL paper, Eq. 2), over parameters only: batch-norm statistics are left alone."
-    if not 0 <= tau <= 1: raise MethodError(f"expected a decay tau between 0 and 1, got {tau}; the papers use 0.996 to 0.999")
+    tau = _decay(tau)
     t, o = dict(target.named_parameters()), dict(online.named_parameters())
     if {n: v.shape for n, v in t.items()} != {n: v.shape for n, v in o.items()}:
         raise MethodError("expected two networks of one architecture: the names or shapes of their parameters differ; build both by one factory")
@@ -75,6 +79,7 @@ class MomentumPair(nn.Module):
             raise MethodError("the factory returned the same parameters twice: online and target must be two networks; build inside the factory")
         self.target.requires_grad_(False)
         if init == "copy": self.copy()
+        self.train()
 
     def copy(self):
         "Make the target equal to the online network, batch-norm statistics included."
@@ -139,7 +144,7 @@ class PairMethod(nn.Module):
         **encoder_kwargs,          # width, feature_dim, frames, persons, ... for `create_encoder`
     ):
         super().__init__()
-        self.skeleton, self.streams, self.tau = _skeleton(skeleton), _streams(streams), tau
+        self.skeleton, self.streams, self.tau = _skeleton(skeleton), _streams(streams), _decay(tau)
         self.augment, self.epoch = self._augment(augment), 0
         make = lambda: Projected(self._encoder(encoder, encoder_kwargs), hidden, projection)
         self.pairs = nn.ModuleDict({s: MomentumPair(make, init, target_mode) for s in self.streams})

@@ -53,9 +53,14 @@ class Skeleton:
         for l, r in self.pairs: index[l], index[r] = r, l
         return tuple(index)
     @cached_property
+    def upright(self):
+        "(3,3) float32 rotation R: R @ p turns a point of this layout's axes so that y points up."
+        rows = dict(x=((0, -1, 0), (1, 0, 0), (0, 0, 1)), y=((1, 0, 0), (0, 1, 0), (0, 0, 1)), z=((1, 0, 0), (0, 0, 1), (0, -1, 0)))[self.up[-1]]
+        return np.array(rows, "f4") @ (np.diag([-1., -1., 1.] if self.up in ("-x",) else [1., -1., -1.]).astype("f4") if self.up[0] == "-" else np.eye(3, dtype="f4"))
+    @cached_property
     def rest(self):
-        "(V,3) float32 reference pose in metres, y up, or None if a joint has no known place."
-        return np.array([_REST[n] for n in self.names], "f4") if all(n in _REST for n in self.names) else None
+        "(V,3) float32 reference pose in metres, in the layout's own axes (`up`), or None if a joint has no known place."
+        return np.array([_REST[n] for n in self.names], "f4") @ self.upright if all(n in _REST for n in self.names) else None
     def index(self, name):
         if name in self.names: return self.names.index(name)
         raise LayoutError(f"{self.name} has no joint {name!r}; it has: {', '.join(self.names)}")

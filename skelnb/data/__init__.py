@@ -7,5 +7,5 @@ _reexport(__name__, {
     "formats": "Recording read_ucla read_ucla_folder ReadError",
     "preprocess": "preprocess resize centre rotate_to_body",
     "streams": "to_stream STREAMS",
-    "dataset": "SkeletonData load prepare data_dir",
+    "dataset": "SkeletonData load prepare data_dir from_recordings DataError FolderError",
 })

@@ -87,7 +87,10 @@ def _layout(s):
     "The part of a layout that the drawing needs."
     side = [0] * len(s)
     for l, r in s.pairs: side[l], side[r] = -1, 1
-    return dict(name=s.name, names=list(s.names), bones=[list(b) for b in s.bones], side=side, head=s.names.index("head") if "head" in s.names else -1)
+    struts = [[s.index("left_" + a), s.index("right_" + a)] for a, trunk in (("shoulder", "spine_shoulder"), ("hip", "pelvis"))
+              if trunk not in s.names and {"left_" + a, "right_" + a} <= set(s.names)]       # thin lines that are no bones but close the trunk
+    return dict(name=s.name, names=list(s.names), bones=[*map(list, s.bones), *struts], struts=len(struts), side=side,
+                head=s.names.index("head") if "head" in s.names else -1)
 
 def _item(x, skeleton, label):
     "One clip turned upright and quantised: its description and its bytes."
@@ -159,14 +162,14 @@ def _poster(packed, frames=6, height=1.7):
     from matplotlib.figure import Figure
     items, clips = packed["items"], unpack(packed)
     wide, high = (max(i[k] for i in items) for k in ("wide", "high"))
-    far, gap = 5 * max(wide, high), 2 * wide * 1.02
-    fig = Figure((min(11, max(2.2, frames * height * .62 * wide / high)), height * len(items)), layout="constrained")
+    far, gap = 5 * max(wide, high), 2.3 * wide
+    fig = Figure((min(11, max(2.2, frames * height * .8 * wide / high)), height * len(items)), layout="constrained")
     for ax, item, x in zip(fig.subplots(len(items), squeeze=False)[:, 0], items, clips):
         for k, t in enumerate(np.linspace(0, len(x) - 1, frames).round().astype(int)):
             pose = np.where((x[t] != 0).any((1, 2))[:, None, None], x[t] - np.array(item["middle"]), 0)
             _paint(ax, pose, packed["layout"], item["facing"], far, k * gap, -item["floor"])
-            ax.text(k * gap, -1.42 * high, f"frame {t}", ha="center", va="bottom", size=7, color="#555")
-        ax.set(xlim=(-gap / 2, (frames - .5) * gap), ylim=(-1.45 * high, 1.2 * high), aspect="equal")
+            ax.text(k * gap, -1.55 * high, f"frame {t}", ha="center", va="bottom", size=7, color="#555")
+        ax.set(xlim=(-gap / 2, (frames - .5) * gap), ylim=(-1.6 * high, 1.2 * high), aspect="equal")
         ax.set_title(item["label"], size=9, loc="left", pad=2, parse_math=False); ax.axis("off")
     return fig
 
@@ -189,7 +192,7 @@ def _png(packed):
     n = len(packed["items"])
     if n > 3: packed = {**packed, "items": packed["items"][:3]}
     canvas, out = FigureCanvasAgg(_poster(packed, 6 if n == 1 else 5)), io.BytesIO()
-    canvas.figure.dpi = 80; canvas.draw()
+    canvas.figure.dpi = 110; canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(24).save(out, "PNG", optimize=True)
     return out.getvalue()
 

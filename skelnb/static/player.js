@@ -28,13 +28,15 @@ const STYLE = `
 .skelnb-bar{display:flex;align-items:center;gap:8px;padding:6px 2px 0;flex-wrap:wrap}
 .skelnb-bar button{flex:none;width:30px;height:28px;padding:0;border:1px solid #b8b8b0;border-radius:6px;background:#fff;color:#222;cursor:pointer;display:inline-flex;align-items:center;justify-content:center}
 .skelnb-bar button:hover{background:#eef5fa}
+.skelnb-bar button:disabled{opacity:.4;cursor:default}
 .skelnb-bar button svg{width:14px;height:14px;fill:currentColor}
-.skelnb-bar input[type=range]{flex:1 1 90px;min-width:70px;margin:0;accent-color:#0072b2}
+.skelnb-bar input[type=range]{flex:1 1 60px;min-width:60px;margin:0;accent-color:#0072b2}
 .skelnb-bar select{flex:none;height:28px;border:1px solid #b8b8b0;border-radius:6px;background:#fff;color:#222;font:inherit}
 .skelnb-bar :focus-visible{outline:2px solid #0072b2;outline-offset:2px}
-.skelnb-count{flex:none;min-width:5.2em;text-align:right;font-variant-numeric:tabular-nums}
+.skelnb-count{flex:none;min-width:4em;text-align:right;font-variant-numeric:tabular-nums}
 .skelnb-key{flex:none;display:inline-flex;align-items:center;gap:4px;opacity:.85}
-.skelnb-key i{display:inline-block;width:18px;height:5px;border-radius:3px}
+.skelnb-key span:not(:last-child){margin-right:5px}
+.skelnb-key i{display:inline-block;width:14px;height:5px;border-radius:3px}
 .skelnb-hint{position:absolute;left:50%;bottom:8px;transform:translateX(-50%);padding:2px 10px;border-radius:10px;background:rgba(30,30,30,.78);color:#fff;font-size:12px;white-space:nowrap;pointer-events:none;opacity:0;transition:opacity .2s}
 .skelnb-hint.on{opacity:1}`;
 const ICON = {
@@ -119,7 +121,7 @@ function render({ model, el }) {
     const now = { wide: half("wide"), high: half("high"), n: clips.length, each: packed.fit === "each" };
     const near = k => now[k] <= fit[k] * 1.15 && now[k] >= fit[k] * 0.6;
     if (!fit || fit.n !== now.n || fit.each !== now.each || !near("wide") || !near("high")) fit = now;
-    order = new Int32Array(Math.max(...clips.map(c => c.persons)) * 2 * layout.names.length);
+    order = new Int32Array(Math.max(...clips.map(c => c.persons)) * (layout.bones.length + layout.names.length));
     if (panels.length !== clips.length) {
       panels.forEach(p => sizes && sizes.unobserve(p.canvas));
       stage.replaceChildren();
@@ -148,6 +150,7 @@ function render({ model, el }) {
       for (let m = 0; m < Math.min(2, Math.max(...clips.map(c => c.persons))); m++) make("i", "", key).style.background = css(INK[m][side]);
       make("span", "", key, side);
     }
+    button.disabled = slider.disabled = length < 2;
     slider.max = length - 1; time = clamp(time, 0, length - 1); hover = null;
     show();
   }
@@ -191,7 +194,7 @@ function render({ model, el }) {
   }
 
   function ground(ctx, p, c, view) {
-    const reach = fit.each ? c.wide : fit.wide, step = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 25, 50, 100].find(s => reach / s < 3.2) || reach / 3;
+    const k = fit.each ? c : fit, reach = Math.max(k.wide, 0.5 * k.high), step = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 25, 50, 100].find(s => reach / s < 3.2) || reach / 3;
     const n = Math.ceil(1.25 * reach / step), a = [0, 0, 0, 0], b = [0, 0, 0, 0], R = n * step;
     view(0, -c.floor, 0, a, 0); view(R, -c.floor, 0, b, 0);
     const g = ctx.createRadialGradient(a[0], a[1], 0, a[0], a[1], Math.max(60, p.w * 0.62 * zoom));
@@ -226,18 +229,22 @@ function render({ model, el }) {
       for (let v = 0; v < V; v++) order[n++] = m * (B + V) + B + v;
     }
     if (pitch > -0.05) ctx.stroke();
-    const depth = id => {
-      const m = Math.floor(id / (B + V)), k = id % (B + V);
-      return k < B ? (P[4 * (m * V + bones[k][0]) + 2] + P[4 * (m * V + bones[k][1]) + 2]) / 2 : P[4 * (m * V + k - B) + 2] + 0.02;
-    };
-    const ids = order.subarray(0, n), d = new Float32Array((B + V) * c.persons);
-    ids.forEach(id => { d[id] = depth(id); });
-    ids.sort((a, b) => d[a] - d[b]);                        // far first
+    // Far first. A joint comes after the bones that meet in it.
+    const ids = order.subarray(0, n), d = new Float32Array((B + V) * c.persons).fill(-1e9);
+    for (const id of ids) {
+      const m = Math.floor(id / (B + V)), k = id % (B + V), first = m * (B + V) + B;
+      if (k >= B) { d[id] = Math.max(d[id], P[4 * (m * V + k - B) + 2]); continue; }
+      const [u, v] = bones[k];
+      d[id] = (P[4 * (m * V + u) + 2] + P[4 * (m * V + v) + 2]) / 2;
+      for (const j of [u, v]) d[first + j] = Math.max(d[first + j], d[id] + 1e-4);
+    }
+    ids.sort((a, b) => d[a] - d[b]);
     for (const id of ids) {
       const m = Math.floor(id / (B + V)), k = id % (B + V), shade = clamp(Math.round((0.5 + 0.5 * d[id]) * (SHADES - 1)), 0, SHADES - 1);
-      const joint = k < B ? bones[k][0] : k - B, color = PALETTE[m % 2][layout.side[joint] + 1][shade];
+      const joint = k < B ? bones[k][0] : k - B, strut = k < B && k >= B - layout.struts;
+      const color = PALETTE[m % 2][strut ? 1 : layout.side[joint] + 1][shade];
       if (k < B) {
-        const u = 4 * (m * V + bones[k][0]), v = 4 * (m * V + bones[k][1]), w = thick * (P[u + 3] + P[v + 3]) / 2;
+        const u = 4 * (m * V + bones[k][0]), v = 4 * (m * V + bones[k][1]), w = thick * (P[u + 3] + P[v + 3]) / (strut ? 5 : 2);
         ctx.beginPath(); ctx.moveTo(P[u], P[u + 1]); ctx.lineTo(P[v], P[v + 1]);
         ctx.lineCap = "butt"; ctx.strokeStyle = css(PAPER, 0.85); ctx.lineWidth = w + 2.6; ctx.stroke();
         ctx.lineCap = "round"; ctx.strokeStyle = color; ctx.lineWidth = w; ctx.stroke();

@@ -4,6 +4,8 @@
     python tests/notebooks.py to-notebook nbs/losses/02_cmal.py     # text back into the notebook, then remove the text
     python tests/notebooks.py export nbs/losses/02_cmal.ipynb       # write the module it is the source of
     python tests/notebooks.py run nbs/losses/02_cmal.ipynb          # run top to bottom in a kernel and save the outputs
+    python tests/notebooks.py check                                 # budgets of all notebooks
+    python tests/notebooks.py readme                                # README.md from nbs/index.ipynb
 """
 
 import argparse
@@ -74,12 +76,33 @@ def problems(path):
     return found
 
 
+def readme():
+    """README.md, from nbs/index.ipynb: its text, and the Markdown that cells marked `#| readme` show.
+
+    A text cell that begins with `<!-- notebook only -->` is left out; links are rewritten to start at the top folder.
+    """
+    book = json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))
+    parts = []
+    for cell in book["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and not source.startswith("<!-- notebook only -->"):
+            parts.append(source)
+        elif cell["cell_type"] == "code" and source.startswith("#| readme"):
+            parts += ["".join(o["data"]["text/markdown"]) for o in cell["outputs"] if "text/markdown" in o.get("data", {})]
+    text = "\n\n".join(part.strip() for part in parts) + "\n"
+    text = re.sub(r"\]\((?!https?:|#|mailto:)(?!\.\./)", "](nbs/", text)
+    return "<!-- made from nbs/index.ipynb by: python tests/notebooks.py readme -->\n\n" + text.replace("](../", "](")
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["to-text", "to-notebook", "export", "run", "check"])
+    parser.add_argument("command", choices=["to-text", "to-notebook", "export", "run", "check", "readme"])
     parser.add_argument("paths", nargs="*", type=pathlib.Path, help="notebooks (default: all of them)")
     args = parser.parse_args(argv)
     bad = 0
+    if args.command == "readme":
+        (ROOT / "README.md").write_text(readme(), encoding="utf-8")
+        return 0
     for path in args.paths or notebooks():
         if args.command == "to-text":
             import jupytext

@@ -62,8 +62,9 @@ def _check_table(f):
 def pick_encoder(encoder, stream="joint"):
     "The network for `stream`: `encoder` is a network, a dict {stream: network} or a method with such `.encoders`."
     if encoder is None: raise EvaluationError("no encoder given; it can be left out only where train and test are `Features`")
-    found = getattr(encoder, "encoders", encoder)
-    if isinstance(found, (Mapping, nn.ModuleDict)):
+    found, many = encoder, (Mapping, nn.ModuleDict)
+    if isinstance(getattr(encoder, "encoders", None), many): found = encoder.encoders
+    if isinstance(found, many):
         if stream not in found: raise EvaluationError(f"no encoder for stream {stream!r}; there is one for: {', '.join(found)}")
         found = found[stream]
     if not callable(found): raise EvaluationError(f"expected a network, a dict of networks or a method, got {type(encoder).__name__}")

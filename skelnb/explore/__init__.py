@@ -3,5 +3,5 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "embedding": "explore_embedding embed",
+    "embedding": "explore_embedding embed align",
 })

@@ -10,7 +10,7 @@ from functools import cache
 from hashlib import sha256
 import html, io, json, os, pathlib
 import numpy as np
-from .skeleton import Skeleton, LayoutError
+from .skeleton import Skeleton
 
 # %% ../nbs/01_player.ipynb #c003
 class ClipError(ValueError):
@@ -38,7 +38,7 @@ def _clip(x, skeleton:Skeleton, which="x"):
 # %% ../nbs/01_player.ipynb #c005
 def _clips(x, skeleton:Skeleton, labels=None):
     "What a caller may pass - one clip, several, a batch - as ([(C,T,V,M), ...], [label, ...])."
-    if not isinstance(skeleton, Skeleton): raise ClipError(f"skeleton: expected a Skeleton such as NTU25, got {type(skeleton).__name__}")
+    if not hasattr(skeleton, "upright"): raise ClipError(f"skeleton: expected a Skeleton such as NTU25, got {type(skeleton).__name__}")
     if isinstance(x, (list, tuple)) and all(hasattr(i, "shape") for i in x) or getattr(x, "ndim", 0) == 5: x = list(x)
     else: x = [x]
     if not x: raise ClipError("x: expected a clip or several, got an empty list")

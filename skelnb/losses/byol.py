@@ -3,33 +3,34 @@
 # %% auto #0
 __all__ = ['LossError', 'check_rows', 'unit_rows', 'distance', 'byol_loss', 'symmetric_byol_loss']
 
-# %% ../../nbs/losses/01_byol.ipynb #c002
+# %% ../../nbs/losses/01_byol.ipynb #c009
 import torch
 
-# %% ../../nbs/losses/01_byol.ipynb #c003
+# %% ../../nbs/losses/01_byol.ipynb #c010
 class LossError(ValueError):
     "Tensors that do not fit a loss, or each other."
 
-def check_rows(**tensors):
+def check_rows(
+    **tensors,  # by name, so that the error can say which one
+)->None:
     "Raise LossError unless all tensors are floating, (N,D) with N and D at least 1, and of one shape."
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    told = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
     for name, t in tensors.items():
         if t.ndim != 2 or 0 in t.shape:
             raise LossError(f"expected {name} as a non-empty matrix (N,D), one sample a row; got {told}")
         if not t.is_floating_point():
             raise LossError(f"expected floating point numbers in {name}, got {t.dtype}; try {name}.float()")
-    if len(set(shapes.values())) > 1:
+    if len({t.shape for t in tensors.values()}) > 1:
         raise LossError(f"expected one shape (N,D) for all, got {told}; row i of each must belong to sample i")
 
-# %% ../../nbs/losses/01_byol.ipynb #c004
+# %% ../../nbs/losses/01_byol.ipynb #c013
 def unit_rows(
-    x:torch.Tensor,     # (N,D), any finite numbers
-    eps:float=1e-12,    # a row with no entry above this has no direction: it becomes zeros and gets no gradient
-)->torch.Tensor:        # (N,D), rows of length 1; float32 or wider
+    x:torch.Tensor,   # (N,D), any finite numbers
+    eps:float=1e-12,  # a row with no entry above this has no direction: it becomes zeros and gets no gradient
+)->torch.Tensor:      # (N,D), rows of length 1; float32 or wider
     "Divide every row by its length, without overflow for huge rows or division by zero for empty ones."
     if x.dtype in (torch.float16, torch.bfloat16): x = x.float()
-    size = x.detach().abs().amax(-1, keepdim=True)     # a constant: the direction does not depend on it
+    size = x.detach().abs().amax(-1, keepdim=True)  # a constant: the direction does not depend on it
     x = torch.where(size <= eps, 0., x / size.clamp_min(eps))
     return torch.nn.functional.normalize(x, dim=-1, eps=eps)
 
@@ -40,7 +41,7 @@ def distance(
     "Squared distance of the rows' directions, 2 - 2 cos(a_i, b_i): 0 the same, 2 at right angles, 4 opposite."
     return 2 - 2 * (unit_rows(a) * unit_rows(b)).sum(-1)
 
-# %% ../../nbs/losses/01_byol.ipynb #c005
+# %% ../../nbs/losses/01_byol.ipynb #c016
 def byol_loss(
     p:torch.Tensor,  # (N,D) predictions of the online network, raw rows
     z:torch.Tensor,  # (N,D) projections of the target network for the *other* view, raw rows; no gradient flows here
@@ -49,7 +50,7 @@ def byol_loss(
     check_rows(p=p, z=z)
     return distance(p, z.detach()).mean()
 
-# %% ../../nbs/losses/01_byol.ipynb #c006
+# %% ../../nbs/losses/01_byol.ipynb #c018
 def symmetric_byol_loss(
     p:torch.Tensor,   # (N,D) online prediction of view x
     p2:torch.Tensor,  # (N,D) online prediction of view x'

@@ -107,15 +107,20 @@ class SkeletonData:
         return f"SkeletonData({self.name!r}: {N} clips x {C} coordinates x {T} frames x {V} joints ({self.skeleton.name}) x {M} person(s); {len(self.classes)} classes" + (f"; {found})" if found else ")")
 
 # %% ../../nbs/data/04_dataset.ipynb #c007
+def _index(self, index):
+    "Whatever numpy or torch can index with, as something numpy can."
+    if isinstance(index, (slice, int, np.integer)): return index
+    index = index.cpu().numpy() if hasattr(index, "cpu") else np.asarray(index)
+    if index.dtype == bool and index.shape != (len(self),):
+        raise DataError(f"{self.name}: a mask over {len(self)} clips has that many entries, got {index.shape}")
+    return index if index.size else index.astype(np.int64)
+
 def _batch(self,
     index=slice(None),      # whole numbers, a mask or a slice; a single number gives one clip without the batch axis
     device="cpu",
 ):                          # float32 tensor (n,C,T,V,M)
     "Clips as a tensor on a device; of a memory-mapped set only these are read."
-    if hasattr(index, "cpu"): index = index.cpu().numpy()
-    elif isinstance(index, (list, tuple, range)): index = np.asarray(index, dtype=np.int64 if len(index) == 0 else None)
-    if isinstance(index, np.ndarray) and index.dtype == bool and index.shape != (len(self),):
-        raise DataError(f"{self.name}: a mask over {len(self)} clips has that many entries, got {index.shape}")
+    index = _index(self, index)
     x = self._x[index if self._rows is None else self._rows[index]]
     return torch.from_numpy(np.array(x, dtype=np.float32, order="C")).to(device)
 SkeletonData.batch = _batch
@@ -124,8 +129,8 @@ def _subset(self,
     index,                  # whole numbers, a mask or a slice
 ):                          # `SkeletonData`
     "Some of the clips, in the order given, with all the classes."
-    rows = np.arange(len(self))[np.asarray(index.cpu() if hasattr(index, "cpu") else index) if not isinstance(index, slice) else index]
-    if rows.ndim != 1: raise DataError(f"{self.name}: a subset needs a list of clips, got {index!r}")
+    rows = np.arange(len(self))[_index(self, index)]
+    if rows.ndim != 1: raise DataError(f"{self.name}: a subset needs a list of clips, got {index!r}; one clip alone is [{index}]")
     s = object.__new__(SkeletonData); s.__dict__ |= self.__dict__
     s._rows = rows if self._rows is None else self._rows[rows]
     s.y, s.present, s.meta = self.y[rows], self.present[rows], self.meta.iloc[rows].reset_index(drop=True)
@@ -214,8 +219,8 @@ def _alive(pid):
 def _sweep(folder):
     "Remove what killed runs of this machine left beside `folder`."
     for old in folder.parent.glob(f".{folder.name}.tmp-*"):
-        host, _, pid = old.name.rpartition("tmp-")[2].rpartition("-")
-        if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)): shutil.rmtree(old, ignore_errors=True)
+        m = re.fullmatch(r"(.*)-(\d+)(-old)?", old.name.partition(".tmp-")[2])
+        if m and m[1] == socket.gethostname() and not _alive(int(m[2])): shutil.rmtree(old, ignore_errors=True)
 
 @contextmanager
 def atomic_folder(folder):
@@ -251,7 +256,8 @@ SkeletonData.save = _save
 
 def _write(data, tmp, about):
     np.save(tmp / "x.npy", data.x); np.save(tmp / "y.npy", data.y.numpy()); np.save(tmp / "present.npy", data.present.numpy())
-    data.meta.to_parquet(tmp / "meta.parquet", index=False)
+    try: data.meta.to_parquet(tmp / "meta.parquet", index=False)
+    except (ValueError, TypeError) as e: raise DataError(f"{data.name}: the meta table cannot be written ({e}); give every column one plain type: numbers or text") from None
     about = dict(format=FORMAT, name=data.name, shape=list(data.shape), classes=data.classes, skeleton=data.skeleton.to_dict()) | about
     (tmp / "data.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -368,7 +374,7 @@ def _synthesised(name, frames):
     except FolderError: pass
     data = synthetic.synthesize(**synthetic.SETS[name], frames=frames); data.name = name
     try:
-        data.save(folder)
+        if not folder.exists(): data.save(folder)              # another process may have been faster
         for old in folder.parent.glob(f"{name}-{frames}-????????"):
             if old != folder: shutil.rmtree(old, ignore_errors=True)
         return SkeletonData.open(folder)

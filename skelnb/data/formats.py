@@ -110,7 +110,7 @@ def read_ucla(
         raise ReadError(path, f"expected an object with 'file_name', 'label' and 'skeletons', found {found}", "This is some other JSON file; leave it out")
     meta = ucla_name(path.stem, path)
     if d["label"] != meta["label"] + 1:
-        raise ReadError(path, f"its label is {str(d['label'])[:40]!r}, but its name says action {UCLA_ACTIONS[meta['label']]}, label {meta['label'] + 1} ({UCLA_CLASSES[meta['label']]})",
+        raise ReadError(path, f"its label is {repr(d['label'])[:40]}, but its name says action {UCLA_ACTIONS[meta['label']]}, label {meta['label'] + 1} ({UCLA_CLASSES[meta['label']]})",
                         "The file was renamed or its label edited; fetch it again")
     if d.get("file_name", path.stem) != path.stem:
         raise ReadError(path, f"inside, it calls itself {str(d['file_name'])[:40]!r}", "The file was renamed; give it its own name back")

@@ -6,7 +6,7 @@ __all__ = ['PreprocessError', 'clip_length', 'centre', 'resize', 'body_angle', '
 # %% ../../nbs/data/02_preprocess.ipynb #c002
 import numpy as np
 from ..skeleton import Skeleton, LayoutError
-from .formats import Recording
+from .formats import Recording, check_numbers
 
 # %% ../../nbs/data/02_preprocess.ipynb #c003
 class PreprocessError(ValueError):
@@ -116,7 +116,7 @@ def preprocess(
     rotate="released",      # see `rotate_to_body`
 ):                          # (...,C,frames,V,M) float32
     "Centre, cut to length, resize, turn to the body: the order of the released code (HiCLR, AimCLR, ACL)."
-    if isinstance(x, Recording): x, skeleton, name = x.x, skeleton or x.skeleton, x.name
+    if isinstance(x, Recording): x, skeleton, name = x.x, skeleton or x.skeleton, x.name; check_numbers(x, name, skeleton)
     else: name = "the clip"
     if skeleton is None: raise LayoutError("which joints are these? pass the Skeleton, e.g. preprocess(x, NTU25)")
     tensor = hasattr(x, "detach"); x = np.asarray(x.detach().cpu() if tensor else x)

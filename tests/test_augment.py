@@ -1,0 +1,174 @@
+"""Augmentations: the authors' numbers, and the promises every augmentation makes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from skelnb.augment import BA, AugmentError, Augmentation, Compose, Shear, TemporalCrop
+from skelnb.skeleton import COCO17, LAYOUTS, NTU25
+
+EVERY = {"shear": Shear, "crop": TemporalCrop, "BA": BA}
+every = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY.keys())
+
+
+def clips(n=4, c=3, t=20, v=25, m=2, seed=0):
+    return torch.randn(n, c, t, v, m, generator=torch.Generator().manual_seed(seed))
+
+
+def rows(params, index):
+    "The params of the samples `index`, whether a dict or a Compose's list."
+    return [rows(p, index) for p in params] if isinstance(params, list) else {k: p[index] for k, p in params.items()}
+
+
+# the authors' numbers
+
+@pytest.mark.outside
+def test_shear_as_released(fixture):
+    ref = fixture("aug_shear")
+    x = torch.from_numpy(ref["x"]).double().expand(3, -1, -1, -1, -1)
+    y = Shear().apply(x, {"matrix": torch.from_numpy(ref["matrix"])})
+    np.testing.assert_allclose(y, ref["y"], rtol=1e-12, atol=1e-12)
+    y = Shear().apply(x.float(), {"matrix": torch.from_numpy(ref["matrix"])})
+    np.testing.assert_allclose(y, ref["y"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("case", ["", "_T13"])
+def test_crop_as_released(fixture, case):
+    ref = fixture("aug_temporal_crop")
+    starts = torch.from_numpy(ref[f"starts{case}"])
+    x = torch.from_numpy(ref[f"x{case}"]).expand(len(starts), -1, -1, -1, -1)
+    y = TemporalCrop(int(ref["padding_ratio"])).apply(x, {"start": starts})
+    np.testing.assert_array_equal(y, ref[f"y{case}"])
+
+
+@pytest.mark.outside
+def test_chain_as_released(fixture):
+    ref = fixture("aug_chain_basic")
+    (start, *uniforms) = [value for _, value in json.loads(str(ref["trace_json"]))]
+    matrix = torch.eye(3, dtype=torch.float64)[None].clone()
+    for (i, j), u in zip([(0, 1), (1, 0), (2, 0), (0, 2), (1, 2), (2, 1)], uniforms):   # the order they were drawn in
+        matrix[0, i, j] = u
+    y = BA().apply(torch.from_numpy(ref["x"])[None].double(), [{"start": torch.tensor([int(start)])}, {"matrix": matrix}])
+    np.testing.assert_allclose(y[0], ref["y"], rtol=1e-12, atol=1e-12)
+
+
+# what is drawn
+
+def test_shear_draws_in_range():
+    R = Shear(.5).draw((4000, 3, 1, 1, 1), torch.Generator().manual_seed(0))["matrix"]
+    off = R[:, ~torch.eye(3, dtype=bool)]
+    assert (torch.diagonal(R, dim1=1, dim2=2) == 1).all()
+    assert -.5 <= off.min() < -.499 and .499 < off.max() <= .5
+    assert off.mean().abs() < .01 and (off.std() - 1 / 12 ** .5).abs() < .01
+    assert (torch.corrcoef(off.T) - torch.eye(6)).abs().max() < .06                     # six independent numbers
+
+
+def test_crop_draws_every_start():
+    start = TemporalCrop().draw((4000, 3, 50, 25, 2), torch.Generator().manual_seed(0))["start"]
+    counts = start.bincount()
+    assert len(counts) == 17 and (counts - 4000 / 17).abs().max() < 60
+
+
+@every
+def test_draws_repeat_with_the_generator_and_not_without(make):
+    x, aug = clips(), make()
+    g = torch.Generator().manual_seed(3)
+    first, second = aug(x, g), aug(x, g)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(first, aug(x, torch.Generator().manual_seed(3)), rtol=0, atol=0)
+    torch.manual_seed(5)
+    a, b = aug(x), aug(x)
+    torch.manual_seed(5)
+    assert torch.equal(a, aug(x)) and not torch.equal(a, b)
+
+
+# promises of every augmentation
+
+@every
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 4), c=st.integers(2, 3), t=st.integers(1, 40), layout=st.sampled_from(sorted(LAYOUTS)), m=st.integers(1, 3),
+       dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), seed=st.integers(0, 99))
+def test_any_shape_and_layout(make, n, c, t, layout, m, dtype, seed):
+    x = clips(n, c, t, len(LAYOUTS[layout]), m, seed).to(dtype)
+    x[0, ..., -1] = 0                                                                   # an empty person
+    before, aug = x.clone(), make(skeleton=LAYOUTS[layout])
+    params = aug.draw(x.shape, torch.Generator().manual_seed(seed))
+    y = aug.apply(x, params)
+    assert y.shape == x.shape and y.dtype == dtype and torch.equal(x, before)
+    assert torch.equal(y, aug.apply(x, params))                                         # replay
+    assert (y[0, ..., -1] == 0).all()
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(aug.apply(x[order], rows(params, order)), y[order])      # a permuted batch gives permuted output
+    assert torch.equal(aug.apply(x.transpose(2, 3).contiguous().transpose(2, 3), params), y)     # memory layout does not matter
+
+
+@every
+def test_gradient_reaches_the_clips(make):
+    x = clips().requires_grad_()
+    make()(x).square().sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_shear_is_linear_and_can_be_undone():
+    x, y, aug = clips(seed=1).double(), clips(seed=2).double(), Shear()
+    p = aug.draw(x.shape, torch.Generator().manual_seed(0))
+    p = {"matrix": p["matrix"].double()}
+    torch.testing.assert_close(aug.apply(2 * x - 3 * y, p), 2 * aug.apply(x, p) - 3 * aug.apply(y, p))
+    torch.testing.assert_close(aug.apply(aug.apply(x, p), {"matrix": torch.linalg.inv(p["matrix"])}), x)
+    assert torch.equal(Shear(0.)(x), x)
+
+
+def test_crop_shows_frames_of_the_clip_in_one_piece():
+    x = torch.arange(12.).view(1, 1, 12, 1, 1).expand(5, -1, -1, -1, -1)
+    y = TemporalCrop().apply(x, {"start": torch.arange(5)}).flatten(1)
+    assert y.tolist() == [[1, 0, *range(10)], [0, *range(11)], [*range(12)], [*range(1, 12), 11], [*range(2, 12), 11, 10]]
+    assert torch.equal(TemporalCrop(6)(x[:, :, :5]), x[:, :, :5])                       # shorter than the ratio: nothing to crop
+
+
+def test_compose_nests_and_replays():
+    x, chain = clips(), Compose([BA(), Compose([Shear(.1)])])
+    params = chain.draw(x.shape)
+    assert [type(p) for p in params] == [list, list]
+    expected = Shear().apply(TemporalCrop().apply(x, params[0][0]), params[0][1])
+    torch.testing.assert_close(chain.apply(x, params), Shear().apply(expected, params[1][0]))
+    assert "Shear(amplitude=0.1)" in repr(chain)
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (lambda: Shear()(torch.zeros(3, 20, 25, 2)), r"\(N,C,T,V,M\).*\(3, 20, 25, 2\).*x\[None\]"),
+    (lambda: Shear()(np.zeros((1, 3, 20, 25, 2))), "ndarray.*as_tensor"),
+    (lambda: Shear()(clips().long()), "int64.*float"),
+    (lambda: BA()(torch.zeros(3, 20, 25, 2)), "expected clips"),
+    (lambda: Shear().draw((3, 20)), r"expected a shape.*\(3, 20\)"),
+    (lambda: Shear().apply(clips(4), Shear().draw((3, 3, 1, 1, 1))), "'matrix' for each of the 4 clips, got 3"),
+    (lambda: Shear().apply(clips(c=2), {"matrix": torch.zeros(4, 3, 3)}), r"\(2,2\) for 2 coordinates, got \(3, 3\)"),
+    (lambda: TemporalCrop().apply(clips(1), {"start": torch.tensor([7])}), "0 to 6 for 20 frames, got 7"),
+    (lambda: Compose([Shear()]).apply(clips(), []), "expected 1 entries of params.*got 0"),
+    (lambda: Shear(-1), "0 or more, got -1"), (lambda: TemporalCrop(0), "1 or more, got 0"),
+])
+def test_errors_say_what_was_expected_and_what_came(wrong, words):
+    with pytest.raises(AugmentError, match=f"(?s){words}"):
+        wrong()
+
+
+def test_own_augmentation_that_needs_its_layout():
+    class Nod(Augmentation):
+        needs_skeleton = True
+        def sample(self, shape, generator, device): return {"on": torch.rand(shape[0], generator=generator, device=device) < .5}
+        def transform(self, x, on): return torch.where(on.view(-1, 1, 1, 1, 1), -x, x)
+    assert Nod(COCO17)(clips(v=17)).shape == (4, 3, 20, 17, 2)
+    with pytest.raises(AugmentError, match="expected 25 joints .ntu25., got 17.*skeleton="):
+        Nod(NTU25)(clips(v=17))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@every
+def test_same_on_the_gpu(make):
+    x, aug = clips(), make()
+    params = aug.draw(x.shape, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(aug.apply(x.cuda(), params).cpu(), aug.apply(x, params), rtol=1e-4, atol=1e-4)
+    assert aug(x.cuda(), torch.Generator("cuda")).device.type == "cuda"

@@ -254,9 +254,12 @@ JointMap.__call__ = _map
 
 # %% ../nbs/00_skeleton.ipynb #c041
 def _times(x, matrix, axis):
-    "matrix @ x along one axis, for arrays and tensors; a tensor keeps its type, device and gradient."
-    if isinstance(x, np.ndarray): return np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T.astype(x.dtype if x.dtype.kind == "f" else "f4"), -1, axis)
+    "matrix @ x along one axis, for arrays and tensors; floating types, device and gradient are kept."
+    if isinstance(x, np.ndarray):
+        kind = x.dtype if x.dtype.kind == "f" else np.float32
+        return np.moveaxis(np.moveaxis(x, axis, -1).astype(kind, copy=False) @ matrix.T.astype(kind), -1, axis)
     import torch
+    x = x if x.is_floating_point() else x.float()
     return (x.movedim(axis, -1) @ torch.as_tensor(matrix, dtype=x.dtype, device=x.device).T).movedim(-1, axis)
 
 def _map_to(self,

@@ -22,7 +22,7 @@ const STYLE = `
 .skelnb-stage{display:flex;flex-wrap:wrap;gap:8px;border-radius:8px;outline:none;cursor:grab;touch-action:pan-y pinch-zoom;user-select:none;-webkit-user-select:none}
 .skelnb-stage:active{cursor:grabbing}
 .skelnb-stage:focus-visible,.skelnb-stage:focus{box-shadow:0 0 0 2px #fff,0 0 0 4px #0072b2}
-.skelnb-panel{margin:0;position:relative;border:1px solid #d8d8d2;border-radius:8px;background:rgb(${PAPER});overflow:hidden}
+.skelnb-panel{margin:0;position:relative;display:flex;flex-direction:column;justify-content:space-between;border:1px solid #d8d8d2;border-radius:8px;background:rgb(${PAPER});overflow:hidden}
 .skelnb-panel canvas{display:block;width:100%}
 .skelnb-panel figcaption{margin:0;padding:5px 10px 0;color:#222;font-weight:600;font-size:13px;min-height:24px;overflow-wrap:anywhere;font-style:normal;text-align:left}
 .skelnb-bar{display:flex;align-items:center;gap:8px;padding:6px 2px 0;flex-wrap:wrap}
@@ -118,7 +118,7 @@ function render({ model, el }) {
     facing = clips[0].facing ? Math.PI : 0;
     const half = k => Math.max(...clips.map(c => c[k]));
     // Clips are drawn to one scale, kept while new ones (a dragged slider) stay near it, so that a change of size is seen.
-    const now = { wide: half("wide"), high: half("high"), n: clips.length, each: packed.fit === "each" };
+    const now = { wide: half("wide"), high: half("high"), floor: half("floor"), n: clips.length, each: packed.fit === "each" };
     const near = k => now[k] <= fit[k] * 1.15 && now[k] >= fit[k] * 0.6;
     if (!fit || fit.n !== now.n || fit.each !== now.each || !near("wide") || !near("high")) fit = now;
     order = new Int32Array(Math.max(...clips.map(c => c.persons)) * (layout.bones.length + layout.names.length));
@@ -170,8 +170,9 @@ function render({ model, el }) {
     const wide = fit.each ? c.wide : fit.wide, high = fit.each ? c.high : fit.high, a = yaw + facing;
     const cy = Math.cos(a), sy = Math.sin(a), cp = Math.cos(pitch), sp = Math.sin(pitch);
     const far = 5 * Math.max(wide, high), s = zoom * 0.9 * Math.min(p.w / 2 / (wide * 1.12), p.h / 2 / (high * 1.02 + wide * 0.2));
-    return (x, y, z, out, o) => {
-      const X = cy * x + sy * z, Z = -sy * x + cy * z, Y = cp * y - sp * Z, D = sp * y + cp * Z, q = far / (far - Math.min(D, 0.8 * far));
+    const lift = fit.each ? 0 : c.floor - fit.floor;        // all stand on one floor
+    return (x, y0, z, out, o) => {
+      const y = y0 + lift, X = cy * x + sy * z, Z = -sy * x + cy * z, Y = cp * y - sp * Z, D = sp * y + cp * Z, q = far / (far - Math.min(D, 0.8 * far));
       out[o] = p.w / 2 + s * q * X; out[o + 1] = p.h / 2 - s * q * Y; out[o + 2] = D / wide; out[o + 3] = q;
     };
   }

@@ -173,6 +173,14 @@ def test_start(name, init):
         if isinstance(m, nn.BatchNorm1d): assert (m.bias == 0).all() and abs(m.weight - 1).max() < .12 and (m.weight != 1).any()
 
 
+def test_own_weights():
+    "weights='own' keeps what the constructors drew: wider than the released start, and a batch norm of exactly 1."
+    method = make("cmal", weights="own", init="copy")
+    assert method.pairs["joint"].online.encoder.linear.weight.std() > .05 and (method.pairs["joint"].online.encoder.norm.weight == 1).all()
+    assert all(torch.equal(a, b) for a, b in zip(method.pairs["joint"].online.parameters(), method.pairs["joint"].target.parameters()))
+    assert method.config["weights"] == "own" and "weights" not in make("cmal").config
+
+
 def test_same_seed_same_method():
     a, b, c = (torch.manual_seed(s) and make("cmal").state_dict() for s in (1, 1, 2))
     assert all(torch.equal(a[k], b[k]) for k in a) and not all(torch.equal(a[k], c[k]) for k in a)
@@ -262,6 +270,7 @@ def test_registry():
     (dict(init="same"), "independent"),
     (dict(target_mode="off"), "eval"),
     (dict(tau=1.5), "between 0 and 1"),
+    (dict(weights="kaiming"), "released"),
 ])
 def test_errors_of_the_constructor(bad, words):
     with pytest.raises(MethodError, match=words): make("cmal", **bad)

@@ -157,10 +157,12 @@ class PairMethod(nn.Module):
         augment=None,              # called as augment(x, generator) for each view; BA: crop and shear
         init:str="independent",    # or "copy", see `MomentumPair`
         target_mode:str="train",   # or "eval", see `MomentumPair`
+        weights:str="released",    # "released": all layers drawn anew by `init_weights`; "own": as the constructors drew them
         **encoder_kwargs,          # width, feature_dim, frames, persons, ... for `create_encoder`; the paper's encoder has feature_dim 512
     ):
         super().__init__()
         self.skeleton, self.streams, self.tau, self.epoch = _skeleton(skeleton), _streams(streams), _decay(tau), 0
+        if weights not in ("released", "own"): raise MethodError(f"weights is 'released' or 'own', got {weights!r}")
         self.augment = BA() if augment is None else augment
         make = lambda: Projected(_encoder(encoder, self.skeleton, encoder_kwargs), hidden, projection)
         self.pairs = nn.ModuleDict({s: MomentumPair(make, init, target_mode) for s in self.streams})
@@ -169,11 +171,12 @@ class PairMethod(nn.Module):
         known = LAYOUTS.get(self.skeleton.name) == self.skeleton
         self.config = dict(encoder=encoder if isinstance(encoder, str) else None, skeleton=self.skeleton.name if known else self.skeleton.to_dict(),
                            streams=list(self.streams), tau=tau, hidden=hidden, projection=projection, init=init, target_mode=target_mode, **encoder_kwargs)
-        self.init_weights()
+        if weights == "own": self.config["weights"] = weights
+        self.init_weights(weights)
 
-    def init_weights(self):
-        "Draw all weights anew as the released code does, last of all; 'copy' then sets the targets equal to the online networks."
-        init_weights(self)
+    def init_weights(self, weights="released"):
+        "Last of all, draw every layer anew as the released code does; 'copy' then sets the targets equal to the online networks."
+        if weights == "released": init_weights(self)
         for pair in self.pairs.values():
             if pair.init == "copy": pair.copy()
 

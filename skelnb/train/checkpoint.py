@@ -5,7 +5,7 @@ __all__ = ['WEIGHTS', 'CheckpointError', 'OutputFolderError', 'write_atomic', 'w
            'put_together', 'fingerprint', 'save_checkpoint', 'checkpoints', 'read_safetensors', 'read_checkpoint',
            'load_checkpoint', 'random_state', 'set_random_state', 'save_weights', 'load_weights']
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c002
+# %% ../../nbs/train/00_checkpoint.ipynb #c003
 import hashlib
 import json
 import os
@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c003
+# %% ../../nbs/train/00_checkpoint.ipynb #c015
 class CheckpointError(ValueError):
     "A checkpoint or a file of weights is damaged, foreign, or does not fit what it is loaded into."
 
@@ -24,7 +24,7 @@ class CheckpointError(ValueError):
 class OutputFolderError(OSError):
     "A folder for results cannot be made or written to."
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c004
+# %% ../../nbs/train/00_checkpoint.ipynb #c016
 def write_atomic(path, data:bytes):
     "Write `data` so that `path` holds, at every moment, the whole old content or the whole new one."
     path = Path(path)
@@ -41,7 +41,7 @@ def write_atomic(path, data:bytes):
                                 "and that the disk is not full.") from error
     return path
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c005
+# %% ../../nbs/train/00_checkpoint.ipynb #c020
 def write_json(path, content):
     "Write `content` as JSON, atomically."
     return write_atomic(path, json.dumps(content, indent=1).encode())
@@ -59,7 +59,7 @@ def output_folder(path):
                                 "or change the permissions of this one.") from error
     return path
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c006
+# %% ../../nbs/train/00_checkpoint.ipynb #c023
 def take_apart(state, tensors:dict, at="state"):
     "Move the tensors of a nested `state` into `tensors`, under the name of their place; return the rest, ready for JSON."
     if isinstance(state, torch.Tensor):
@@ -82,7 +82,7 @@ def put_together(plain, tensors:dict):
         return tensors[plain["tensor"]]
     return {k: put_together(v, tensors) for k, v in plain["dict"]} if isinstance(plain, dict) else plain
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c007
+# %% ../../nbs/train/00_checkpoint.ipynb #c027
 def fingerprint(text:str, tensors:dict):
     "SHA-256 of a text and of the names, shapes, types and bytes of tensors."
     digest = hashlib.sha256(text.encode())
@@ -92,7 +92,7 @@ def fingerprint(text:str, tensors:dict):
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c008
+# %% ../../nbs/train/00_checkpoint.ipynb #c029
 def save_checkpoint(
     folder,           # where the checkpoints of one run are
     state:dict,       # tensors, numbers, text, nested in dicts and lists
@@ -113,7 +113,7 @@ def checkpoints(folder):
     "The checkpoints in `folder`, newest first."
     return sorted(Path(folder).glob("checkpoint-*.safetensors"), reverse=True)
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c009
+# %% ../../nbs/train/00_checkpoint.ipynb #c030
 def read_safetensors(path, kind, remedy):
     "Tensors and notes of the file `path` if it is whole and of our `kind`; otherwise a `CheckpointError` with a `remedy`."
     try:
@@ -152,7 +152,7 @@ def load_checkpoint(folder):
     if problems:
         raise CheckpointError(f"no whole checkpoint in {folder}: " + " ".join(problems))
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c010
+# %% ../../nbs/train/00_checkpoint.ipynb #c035
 def random_state(*generators):
     "The state of torch's random numbers (CPU, and CUDA where there is one) and of own `generators`."
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -167,7 +167,7 @@ def set_random_state(state, *generators):
     for generator, own in zip(generators, state["own"], strict=True):
         generator.set_state(own)
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c011
+# %% ../../nbs/train/00_checkpoint.ipynb #c038
 WEIGHTS = "skelnb weights 1"
 
 
@@ -182,7 +182,7 @@ def save_weights(
     note = {"kind": WEIGHTS, "config": json.dumps({stream: e.config for stream, e in encoders.items()}), "meta": json.dumps(meta or {})}
     return write_atomic(path, safetensors.torch.save(tensors, note))
 
-# %% ../../nbs/train/00_checkpoint.ipynb #c012
+# %% ../../nbs/train/00_checkpoint.ipynb #c039
 def load_weights(
     path,                # a file of `save_weights`
     device = "cpu",      # where to put the encoder

@@ -204,7 +204,8 @@ def module_js(
     head, export, tail = text.rpartition("export default ")
     if not export or "export " in head or "</script" in text.lower() or "<!--" in text:
         raise ClipError(f"{path}: expected one `export default` at the end, and no </script or <!-- anywhere")
-    return f"(() => {{{head}return {tail}}})()"
+    lines = f"{head}return {tail}".splitlines()
+    return "(() => {" + "\n".join(line.strip() for line in lines if not line.strip().startswith("//")) + "})()"     # comments stay at home
 
 _JS = files("skelnb") / "static/player.js"
 

@@ -19,7 +19,7 @@ const PALETTE = INK.map(ink => ["left", "trunk", "right"].map(side =>
 const STYLE = `
 .skelnb-player{font:13px/1.4 system-ui,sans-serif;margin:4px 0;max-width:100%;box-sizing:border-box}
 .skelnb-player *{box-sizing:border-box}
-.skelnb-stage{display:flex;flex-wrap:wrap;gap:8px;border-radius:8px;outline:none;cursor:grab;touch-action:pan-y pinch-zoom;user-select:none;-webkit-user-select:none}
+.skelnb-stage{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(170px,100%),1fr));gap:8px;border-radius:8px;outline:none;cursor:grab;touch-action:pan-y pinch-zoom;user-select:none;-webkit-user-select:none}
 .skelnb-stage:active{cursor:grabbing}
 .skelnb-stage:focus-visible,.skelnb-stage:focus{box-shadow:0 0 0 2px #fff,0 0 0 4px #0072b2}
 .skelnb-panel{margin:0;position:relative;display:flex;flex-direction:column;justify-content:space-between;border:1px solid #d8d8d2;border-radius:8px;background:rgb(${PAPER});overflow:hidden}
@@ -91,8 +91,8 @@ function render({ model, el }) {
   const get = k => model.get(k), still = !!(window.matchMedia && matchMedia("(prefers-reduced-motion: reduce)").matches);
   let layout, clips, panels = [], length = 1, fit = null, order = new Int32Array(0);
   let time = 0, playing = get("playing") && !still, speed = get("speed") || 1, numbers = get("numbers");
-  let yaw = YAW, pitch = PITCH, zoom = 1, facing = 0, hover = null, visible = true, dirty = true, raf = 0, last = 0, gone = 0, seen = false;
-  const stats = { draws: 0, ms: 0, worst: 0 };
+  let yaw = YAW, pitch = PITCH, zoom = 1, facing = 0, hover = null, visible = true, dirty = true, raf = 0, last = 0;
+  const stats = { draws: 0, ms: 0, best: Infinity };
 
   // --- the page ---
   const root = make("div", "skelnb-player", el);
@@ -108,7 +108,7 @@ function render({ model, el }) {
   button.type = reset.type = "button";
   slider.type = "range"; slider.min = 0; slider.step = 1; slider.setAttribute("aria-label", "frame");
   pace.setAttribute("aria-label", "speed"); pace.title = "speed";
-  for (const v of [0.1, 0.25, 0.5, 1, 2]) { const o = make("option", "", pace, `${v}×`); o.value = v; }
+  for (const v of [...new Set([0.1, 0.25, 0.5, 1, 2, speed])].sort((a, b) => a - b)) make("option", "", pace, `${v}×`).value = v;
   icon(reset, ICON.reset); reset.title = "reset the view (double click, R)"; reset.setAttribute("aria-label", "reset the view");
 
   function build() {
@@ -128,7 +128,6 @@ function render({ model, el }) {
       panels = clips.map(() => {
         const box = make("figure", "skelnb-panel", stage), caption = make("figcaption", "", box), canvas = make("canvas", "", box);
         const hint = make("div", "skelnb-hint", box, "click, then turn the wheel to zoom");
-        box.style.cssText = `flex:1 1 170px;max-width:${get("width")}px`;
         canvas.style.aspectRatio = `${get("width")} / ${get("height")}`;
         canvas.setAttribute("role", "img");
         if (sizes) sizes.observe(canvas);
@@ -303,7 +302,6 @@ function render({ model, el }) {
   function wake() { if (!raf) { last = performance.now(); raf = requestAnimationFrame(tick); } }
   function tick(now) {
     raf = 0;
-    if (root.isConnected) { seen = true; gone = 0; } else if (seen && ++gone > 300) return stop();   // output was cleared
     const dt = Math.min(now - last, 250); last = now;
     if (playing && visible && length > 1) {
       const before = Math.floor(time);
@@ -316,9 +314,9 @@ function render({ model, el }) {
       const t0 = performance.now();
       panels.forEach((_, i) => draw(i));
       const ms = performance.now() - t0;
-      stats.draws++; stats.ms += ms; stats.worst = Math.max(stats.worst, ms); dirty = false;
+      stats.draws++; stats.ms += ms; stats.best = Math.min(stats.best, ms); dirty = false;
     }
-    if ((playing && visible) || dirty && !seen) raf = requestAnimationFrame(tick);
+    if (playing && visible && length > 1) raf = requestAnimationFrame(tick);
   }
   function push(k, v) { model.set(k, v); model.save_changes(); }
   function play(on) { if (on === playing) return; playing = on; if (!on) time = Math.floor(time); show(); push("playing", on); if (!on) push("frame", time); }
@@ -389,7 +387,7 @@ function render({ model, el }) {
     "change:clips": build,
     "change:frame": () => { const f = get("frame"); if (f !== Math.floor(time)) { time = clamp(f, 0, length - 1); show(); } },
     "change:playing": () => { const on = get("playing"); if (on !== playing) { playing = on; if (!on) time = Math.floor(time); show(); } },
-    "change:speed": () => { speed = get("speed"); show(); },
+    "change:speed": () => { speed = get("speed"); if (![...pace.options].some(o => +o.value === speed)) make("option", "", pace, `${speed}×`).value = speed; show(); },
     "change:numbers": () => { numbers = get("numbers"); dirty = true; wake(); },
   };
   for (const k in heard) model.on(k, heard[k]);

@@ -3,7 +3,7 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "features": "features Features Result EvaluationError majority",
+    "features": "features Features Result EvaluationError majority calibrate",
     "knn": "knn nearest_neighbour",
     "linear": "linear",
     "clusters": "clusters Clusters",

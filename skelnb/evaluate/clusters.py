@@ -3,18 +3,18 @@
 # %% auto #0
 __all__ = ['Clusters', 'clusters']
 
-# %% ../../nbs/evaluate/03_clusters.ipynb #c002
+# %% ../../nbs/evaluate/03_clusters.ipynb #c008
 import numpy as np
 import torch
 from .features import EvaluationError, Features, features
 
-# %% ../../nbs/evaluate/03_clusters.ipynb #c003
+# %% ../../nbs/evaluate/03_clusters.ipynb #c009
 class Clusters(dict):
     "{'nmi': ..., 'ari': ...}; the found groups are in `.labels` (N,), what was asked in `.settings`."
     def __init__(self, scores, labels, settings): super().__init__(scores); self.labels, self.settings = labels, settings
     def __repr__(self): return f"clusters: NMI {self['nmi']:.4f}, ARI {self['ari']:.4f} (" + ", ".join(f"{k} {v}" for k, v in self.settings.items()) + ")"
 
-# %% ../../nbs/evaluate/03_clusters.ipynb #c004
+# %% ../../nbs/evaluate/03_clusters.ipynb #c010
 def clusters(encoder,             # network, dict, method - or Features, then `data` is left out
              data=None,           # SkeletonData or Features
              *, k=None,           # number of groups; default: the number of classes that occur

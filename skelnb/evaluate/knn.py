@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['neighbours', 'vote', 'knn', 'nearest_neighbour']
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c002
+# %% ../../nbs/evaluate/01_knn.ipynb #c008
 import numpy as np
 import torch
 from ..data.streams import to_stream
 from .features import Result, EvaluationError, Features, feature_pair, _clip_names
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c003
+# %% ../../nbs/evaluate/01_knn.ipynb #c009
 def neighbours(query,          # (N,D) features
                bank,           # (B,D) features
                k=20,           # how many
@@ -21,7 +21,7 @@ def neighbours(query,          # (N,D) features
     parts = [(rows @ bank.T).topk(k, dim=1) for rows in query.split(max(1, chunk // len(bank)))]
     return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c004
+# %% ../../nbs/evaluate/01_knn.ipynb #c011
 def vote(similarity,           # (N,k) cosines
          labels,               # (N,k) int64 labels of the neighbours
          n_classes,            # C
@@ -32,7 +32,7 @@ def vote(similarity,           # (N,k) cosines
     weight = (similarity / temperature).softmax(1)              # = exp(s/t) up to a factor common to the row; cannot overflow
     return weight.new_zeros(len(weight), n_classes).scatter_add_(1, labels, weight)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c005
+# %% ../../nbs/evaluate/01_knn.ipynb #c014
 def knn(encoder,               # network, dict {stream: network} or method; None where train and test are Features
         train,                 # SkeletonData or Features: the bank
         test,                  # SkeletonData or Features: who asks
@@ -55,7 +55,7 @@ def knn(encoder,               # network, dict {stream: network} or method; None
     return Result(scores, b.y, names=b.names, classes=b.classes,
                   settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": stream, "bank": len(a)})
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c006
+# %% ../../nbs/evaluate/01_knn.ipynb #c017
 def _flat(data, start, stop, stream):
     "Rows start..stop of `data` as (n, D) float32."
     if isinstance(data, Features): return data.x[start:stop]
@@ -67,7 +67,7 @@ def _blocks(data, budget, stream):
     width = _flat(data, 0, 1, stream).shape[1]; step = max(1, budget // width)
     for start in range(0, len(data), step): yield start, _flat(data, start, min(start + step, len(data)), stream)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c007
+# %% ../../nbs/evaluate/01_knn.ipynb #c018
 def nearest_neighbour(train,            # SkeletonData or Features
                       test,             # SkeletonData or Features
                       *, stream="joint",

@@ -3,12 +3,13 @@
 # %% auto #0
 __all__ = ['linear']
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c002
+# %% ../../nbs/evaluate/02_linear.ipynb #c009
+import math
 import torch
 from torch import nn
-from .features import Result, EvaluationError, feature_pair, features
+from .features import EvaluationError, Features, Result, feature_pair, features
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c003
+# %% ../../nbs/evaluate/02_linear.ipynb #c010
 def _new_layer(width, n_classes, seed, device):
     "A fully connected layer, weights N(0, 0.02), bias 0, and the generator that goes on to shuffle."
     generator = torch.Generator().manual_seed(seed)
@@ -17,7 +18,7 @@ def _new_layer(width, n_classes, seed, device):
         layer.weight.copy_(torch.randn(n_classes, width, generator=generator) * .02); layer.bias.zero_()
     return layer.to(device), generator
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c004
+# %% ../../nbs/evaluate/02_linear.ipynb #c012
 def _epoch(layer, optimiser, x, y, batch_size, generator, drop_last):
     "One pass over the table in a new order; the mean loss."
     order = torch.randperm(len(x), generator=generator).to(x.device)
@@ -29,14 +30,33 @@ def _epoch(layer, optimiser, x, y, batch_size, generator, drop_last):
         total = total + loss.detach() * len(index)
     return float(total) / len(order)
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c005
+# %% ../../nbs/evaluate/02_linear.ipynb #c014
 @torch.no_grad()
 def _measure(layer, table):
     "(scores on the CPU, accuracy) of a layer on (x, y)."
     scores = layer(table[0])
     return scores.cpu(), (scores.argmax(1) == table[1]).double().mean().item()
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c006
+# %% ../../nbs/evaluate/02_linear.ipynb #c015
+def _standard(train, *others):
+    "The tables with every feature shifted and scaled by the mean and spread it has in `train`."
+    mean, spread = train.x.mean(0), train.x.std(0)
+    spread = torch.where(spread > 1e-12, spread, 1.)
+    return [f and Features((f.x - mean) / spread, f.y, f.names, f.classes, f.stream) for f in (train, *others)]
+
+# %% ../../nbs/evaluate/02_linear.ipynb #c016
+def _training(layer, tables, generator, epochs, lr, drop, momentum, weight_decay, batch_size, drop_last, eval_every):
+    "Train, and at every look give ({'epoch', 'loss', accuracy on each table}, scores on test)."
+    optimiser = torch.optim.SGD(layer.parameters(), lr, momentum=momentum, weight_decay=weight_decay)
+    for epoch in range(1, epochs + 1):
+        for group in optimiser.param_groups: group["lr"] = lr * (.1 if epoch > drop else 1.)
+        loss = _epoch(layer, optimiser, *tables["train"], batch_size, generator, drop_last)
+        if not math.isfinite(loss): raise EvaluationError(f"the loss is {loss} in epoch {epoch}: lower lr={lr}, or use standardise=True")
+        if epoch % eval_every and epoch != epochs: continue
+        found = {name: _measure(layer, table) for name, table in tables.items()}
+        yield {"epoch": epoch, "loss": loss} | {name: accuracy for name, (_, accuracy) in found.items()}, found["test"][0]
+
+# %% ../../nbs/evaluate/02_linear.ipynb #c017
 def linear(encoder,               # network, dict {stream: network} or method; None where train and test are Features
            train,                 # SkeletonData or Features
            test,                  # SkeletonData or Features
@@ -47,6 +67,7 @@ def linear(encoder,               # network, dict {stream: network} or method; N
            batch_size=128,        # clips a step
            drop_last=True,        # leave out the incomplete last batch of an epoch
            eval_every=5,          # epochs between two looks at the accuracy
+           standardise=False,     # True: each feature to mean 0, spread 1 on `train`; the papers' probes take features as they are
            stream="joint",
            val=None,              # SkeletonData or Features: held-out training clips to choose the best epoch on
            seed=0,                # of the first weights and the order of the clips
@@ -56,23 +77,12 @@ def linear(encoder,               # network, dict {stream: network} or method; N
     if epochs < 1: raise EvaluationError(f"expected at least 1 epoch, got {epochs}")
     a, b, C = feature_pair(encoder, train, test, stream, device=device, progress=progress)
     v = None if val is None else features(encoder, val, stream, device=device, progress=progress)
-    place = device or "cpu"
-    table, test_table, val_table = ((f.x.to(place), f.y.to(place)) if f is not None else None for f in (a, b, v))
-    layer, generator = _new_layer(a.x.shape[1], C, seed, place)
-    optimiser = torch.optim.SGD(layer.parameters(), lr, momentum=momentum, weight_decay=weight_decay)
-    history, chosen, scores = [], None, None
-    for epoch in range(1, epochs + 1):
-        for group in optimiser.param_groups: group["lr"] = lr * (.1 if epoch > drop else 1.)
-        loss = _epoch(layer, optimiser, *table, batch_size, generator, drop_last)
-        if loss != loss or loss == float("inf"): raise EvaluationError(f"the loss is {loss} in epoch {epoch}: lower lr={lr}, or pass normalised features")
-        if epoch % eval_every and epoch != epochs: continue
-        out, accuracy = _measure(layer, test_table)
-        row = {"epoch": epoch, "loss": loss, "train": _measure(layer, table)[1], "test": accuracy}
-        if v is not None: row["val"] = _measure(layer, val_table)[1]
-        history.append(row); key = "test" if v is None else "val"
-        if chosen is None or row[key] > chosen[key]:
-            chosen = row
-            if v is not None: scores = out
-    if v is None: scores = out
-    settings = dict(protocol="linear", epochs=epochs, lr=lr, drop=drop, batch_size=batch_size, stream=stream, seed=seed, best_epoch=chosen["epoch"])
-    return Result(scores, b.y, last=history[-1]["test"], best=chosen["test"], best_on=key, names=b.names, classes=b.classes, settings=settings, history=history)
+    if standardise: a, b, v = _standard(a, b, v)
+    tables = {name: (f.x.to(device or "cpu"), f.y.to(device or "cpu")) for name, f in (("train", a), ("val", v), ("test", b)) if f is not None}
+    layer, generator = _new_layer(a.x.shape[1], C, seed, device or "cpu")
+    key, history, best = "test" if v is None else "val", [], None
+    for row, scores in _training(layer, tables, generator, epochs, lr, drop, momentum, weight_decay, batch_size, drop_last, eval_every):
+        history.append(row)
+        if best is None or row[key] > best[0][key]: best = row, scores
+    settings = dict(protocol="linear", epochs=epochs, lr=lr, drop=drop, batch_size=batch_size, standardise=standardise, stream=stream, seed=seed, best_epoch=best[0]["epoch"])
+    return Result(scores if v is None else best[1], b.y, last=row["test"], best=best[0]["test"], best_on=key, names=b.names, classes=b.classes, settings=settings, history=history)

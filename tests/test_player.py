@@ -1,6 +1,7 @@
 """The player: what it refuses, what it writes, and how it behaves in a real browser without a network."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -245,21 +246,19 @@ def test_it_plays_and_stops(shown, screenshot):
 
 @marked
 def test_thirty_pictures_a_second_with_six_clips(shown):
-    "Twelve persons take a few milliseconds; so there are thirty pictures a second wherever the browser itself gets that many."
+    "The cost of a picture always; the rate on a machine that is not kept busy by others, where no browser could show it."
     page, p = shown([clip(50, 2, k) for k in range(6)], labels=list("abcdef"))
-    rates = """async e => { const s = e.skelnb.stats, wait = ms => new Promise(r => setTimeout(r, ms)), button = e.querySelector('.skelnb-play');
-        let d = s.draws, t = performance.now(); await wait(800); const pictures = (s.draws - d) / (performance.now() - t) * 1000;
-        button.click(); let n = 0, on = true; const count = () => { n++; if (on) requestAnimationFrame(count); };
-        t = performance.now(); count(); await wait(400); on = false; button.click();
-        return [pictures, n / (performance.now() - t) * 1000]; }"""
-    for _ in range(4):
-        pictures, idle = p.evaluate(rates)
-        if pictures >= 30:
+    rate = """async e => { const s = e.skelnb.stats, d = s.draws, t = performance.now();
+        await new Promise(r => setTimeout(r, 700)); return (s.draws - d) / (performance.now() - t) * 1000; }"""
+    best = 0
+    for _ in range(10):
+        best = max(best, p.evaluate(rate))
+        if best >= 30:
             break
-    cost = get(p, "stats.best")
-    print(f"{pictures:.0f} pictures a second at {cost:.1f} ms; the page without drawing gets {idle:.0f}")
+    cost, busy = get(p, "stats.best"), os.getloadavg()[0] / os.cpu_count()
+    print(f"{best:.0f} pictures a second at {cost:.1f} ms, {busy:.1f} processes a core")
     assert cost < 8
-    assert pictures >= 30 or idle < 45, "the browser has time, the player does not use it"
+    assert best >= 30 or busy > 2
 
 
 @marked

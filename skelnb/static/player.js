@@ -17,7 +17,7 @@ const PALETTE = INK.map(ink => ["left", "trunk", "right"].map(side =>
   Array.from({ length: SHADES }, (_, i) => css(mix(ink[side], PAPER, 0.5 * (1 - i / (SHADES - 1)))))));
 
 const STYLE = `
-.skelnb-player{font:13px/1.4 system-ui,sans-serif;margin:4px 0;max-width:100%;box-sizing:border-box}
+.skelnb-player{font:13px/1.4 system-ui,sans-serif;margin:4px;max-width:calc(100% - 8px);box-sizing:border-box}
 .skelnb-player *{box-sizing:border-box}
 .skelnb-stage{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(170px,100%),1fr));gap:8px;border-radius:8px;outline:none;cursor:grab;touch-action:pan-y pinch-zoom;user-select:none;-webkit-user-select:none}
 .skelnb-stage:active{cursor:grabbing}
@@ -254,16 +254,20 @@ function render({ model, el }) {
         if (joint !== layout.head) { ctx.beginPath(); ctx.arc(P[u], P[u + 1], r * 0.42, 0, 7); ctx.fillStyle = css(PAPER, 0.95); ctx.fill(); }
       }
     }
-    if (numbers) for (const id of ids) if (id % (B + V) >= B) {
-      const m = Math.floor(id / (B + V)), v = id % (B + V) - B, u = 4 * (m * V + v);
-      note(ctx, String(v), P[u] + 1.2 * thick, P[u + 1] - 1.2 * thick, 10.5, css(INK[m % 2].right));
+    if (numbers) for (let m = 0; m < c.persons; m++) if (c.shown[m]) {         // numbers stand outwards, left or right of the body
+      let middle = 0;
+      for (let v = 0; v < V; v++) middle += P[4 * (m * V + v)] / V;
+      for (let v = 0; v < V; v++) {
+        const u = 4 * (m * V + v), out = P[u] < middle - thick ? -1 : 1;
+        note(ctx, String(v), P[u] + out * 1.4 * thick, P[u + 1] - 0.6 * thick, 10.5, css(INK[m % 2].right), out < 0 ? "right" : "left");
+      }
     }
     if (hover && hover.i === i && c.shown[hover.m]) name(ctx, p, c, view);
   }
 
-  function note(ctx, text, x, y, size, color) {
+  function note(ctx, text, x, y, size, color, align) {
     ctx.font = `600 ${size}px system-ui,sans-serif`; ctx.lineWidth = 3; ctx.strokeStyle = css(PAPER, 0.9);
-    ctx.textAlign = "left"; ctx.textBaseline = "middle"; ctx.strokeText(text, x, y); ctx.fillStyle = color; ctx.fillText(text, x, y);
+    ctx.textAlign = align; ctx.textBaseline = "middle"; ctx.strokeText(text, x, y); ctx.fillStyle = color; ctx.fillText(text, x, y);
   }
 
   // The joint under the pointer: its path through the clip, a ring and its name.

@@ -4,7 +4,7 @@
 __all__ = ['NTU_TRAIN_SUBJECTS', 'PROTOCOLS', 'FORMAT', 'READERS', 'DataError', 'FolderError', 'SkeletonData', 'ntu_name',
            'atomic_folder', 'data_dir', 'Report', 'from_recordings', 'prepare', 'load']
 
-# %% ../../nbs/data/04_dataset.ipynb #c002
+# %% ../../nbs/data/04_dataset.ipynb #c008
 from contextlib import contextmanager
 from pathlib import Path
 import difflib
@@ -22,7 +22,7 @@ from ..skeleton import NTU25, LAYOUTS, Skeleton, LayoutError
 from .formats import read_ucla_folder, ReadError, UCLA_CLASSES
 from .preprocess import preprocess
 
-# %% ../../nbs/data/04_dataset.ipynb #c003
+# %% ../../nbs/data/04_dataset.ipynb #c009
 class DataError(ValueError):
     "Arrays, labels, names or a split that do not fit together."
 
@@ -33,7 +33,7 @@ def _nearest(name, known):
     near = difflib.get_close_matches(str(name), list(known), 1, .5)
     return f"known: {', '.join(known) or 'none'}" + (f"; did you mean {near[0]!r}?" if near else "")
 
-# %% ../../nbs/data/04_dataset.ipynb #c004
+# %% ../../nbs/data/04_dataset.ipynb #c010
 def _check_arrays(x, y, present, meta, skeleton, classes, name):
     "Raise a `DataError` or `LayoutError` that says which clip does not fit and what to do."
     if x.ndim != 5: raise DataError(f"{name}: expected x of shape (N,C,T,V,M), got {tuple(x.shape)}; one person still needs a last axis of 1")
@@ -47,7 +47,7 @@ def _check_arrays(x, y, present, meta, skeleton, classes, name):
         raise DataError(f"{name}: clip {wrong[0]} ({meta['name'].iloc[wrong[0]]}) has label {int(y[wrong[0]])}, but there are {len(classes)} classes, 0 to {len(classes) - 1} "
                         f"({len(wrong)} such clips); labels count from 0: subtract 1 if yours count from 1, or give all classes")
 
-# %% ../../nbs/data/04_dataset.ipynb #c005
+# %% ../../nbs/data/04_dataset.ipynb #c011
 def _check_finite(x, names, skeleton, where, block=1024):
     "Raise a `DataError` naming the first clip, frame and joint that is NaN or infinite."
     for start in range(0, len(x), block):
@@ -58,7 +58,7 @@ def _check_finite(x, names, skeleton, where, block=1024):
         raise DataError(f"{where}: clip {i} ({names.iloc[i]}), frame {t}, person {m}, joint {v} ({skeleton.names[v]}): coordinate {'xyz'[c] if c < 3 else c} is {x[i, c, t, v, m]}; "
                         "write a person who was not seen as zeros, fill single joints by interpolation, or leave the clip out")
 
-# %% ../../nbs/data/04_dataset.ipynb #c006
+# %% ../../nbs/data/04_dataset.ipynb #c012
 def _labels(y, name):
     "(N,) int64 from whatever labels were given."
     y = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
@@ -106,7 +106,7 @@ class SkeletonData:
         found = ", ".join(f"{self.meta[c].nunique()} {c}s" for c in ("subject", "camera", "setup") if c in self.meta)
         return f"SkeletonData({self.name!r}: {N} clips x {C} coordinates x {T} frames x {V} joints ({self.skeleton.name}) x {M} person(s); {len(self.classes)} classes" + (f"; {found})" if found else ")")
 
-# %% ../../nbs/data/04_dataset.ipynb #c007
+# %% ../../nbs/data/04_dataset.ipynb #c013
 def _index(self, index):
     "Whatever numpy or torch can index with, as something numpy can."
     if isinstance(index, (slice, int, np.integer)): return index
@@ -138,7 +138,7 @@ def _subset(self,
     return s
 SkeletonData.subset = _subset
 
-# %% ../../nbs/data/04_dataset.ipynb #c008
+# %% ../../nbs/data/04_dataset.ipynb #c016
 NTU_TRAIN_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,               # NTU RGB+D 60
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103)   # + NTU RGB+D 120
 # Every rule: meta -> per clip True/1 = train, False/0 = test, -1 = left out.
@@ -160,7 +160,7 @@ def ntu_name(name):
     s, c, p, r, a = map(int, m.groups())
     return dict(setup=s, camera=c, subject=p, repeat=r, label=a - 1)
 
-# %% ../../nbs/data/04_dataset.ipynb #c009
+# %% ../../nbs/data/04_dataset.ipynb #c017
 def _rules(data):
     "The rules of a `SkeletonData`: {protocol: rule(meta)}."
     if data.name in PROTOCOLS: return PROTOCOLS[data.name]
@@ -183,7 +183,7 @@ def _rule(self, protocol):
     if side.shape != (len(self),): raise DataError(f"{self.name}: protocol {protocol!r} gave {side.shape} answers for {len(self)} clips")
     return side
 
-# %% ../../nbs/data/04_dataset.ipynb #c010
+# %% ../../nbs/data/04_dataset.ipynb #c018
 def _split(self,
     protocol,               # one of `data.protocols()`, or a function meta -> True for training clips
     val=0.,                 # fraction of the training subjects to hold out
@@ -209,7 +209,7 @@ def _protocols(self):
     return list(_rules(self))
 SkeletonData.protocols = _protocols
 
-# %% ../../nbs/data/04_dataset.ipynb #c011
+# %% ../../nbs/data/04_dataset.ipynb #c021
 def _alive(pid):
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
@@ -241,7 +241,7 @@ def atomic_folder(folder):
     except OSError as e: raise FolderError(f"{folder}: could not be written to the end ({e.strerror or e}); nothing of it is kept. Is the disk full?") from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../../nbs/data/04_dataset.ipynb #c012
+# %% ../../nbs/data/04_dataset.ipynb #c022
 FORMAT = "skelnb-data-1"
 
 def _save(self,
@@ -261,7 +261,7 @@ def _write(data, tmp, about):
     about = dict(format=FORMAT, name=data.name, shape=list(data.shape), classes=data.classes, skeleton=data.skeleton.to_dict()) | about
     (tmp / "data.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
-# %% ../../nbs/data/04_dataset.ipynb #c013
+# %% ../../nbs/data/04_dataset.ipynb #c023
 def _about(folder):
     "data.json of a folder, or a `FolderError` that says what is there instead."
     folder = Path(folder)
@@ -293,7 +293,7 @@ def _open(
     return SkeletonData(x, y, present, meta, skeleton, classes, name, check=False)
 SkeletonData.open = staticmethod(_open)
 
-# %% ../../nbs/data/04_dataset.ipynb #c014
+# %% ../../nbs/data/04_dataset.ipynb #c026
 def data_dir():
     "Where data sets are kept: $SKELNB_HOME, else data/ of the checkout, else ~/.cache/skelnb."
     if os.environ.get("SKELNB_HOME"): return Path(os.environ["SKELNB_HOME"]).expanduser()
@@ -303,7 +303,7 @@ def data_dir():
 
 def _home(name, frames): return data_dir() / "cache" / f"{name}-{frames}"
 
-# %% ../../nbs/data/04_dataset.ipynb #c015
+# %% ../../nbs/data/04_dataset.ipynb #c027
 class Report:
     "What `prepare` did: `.clips`, `.skipped` {file: why}, `.copies` {copy: original}, `.folder`."
     def __init__(self, name, folder, clips, skipped, copies):
@@ -314,7 +314,7 @@ class Report:
         return (f"{self.name}: {self.clips} clips in {self.folder}\n  {len(self.skipped)} file(s) skipped" + some(self.skipped, lambda f, why: f"{f}: {why}") +
                 f"\n  {len(self.copies)} clip(s) are copies of another one by content" + some(self.copies, lambda a, b: f"{a} = {b}"))
 
-# %% ../../nbs/data/04_dataset.ipynb #c016
+# %% ../../nbs/data/04_dataset.ipynb #c028
 def _read_nw_ucla(src, skipped, progress):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*are copies of another one.*")
@@ -342,7 +342,7 @@ def from_recordings(
     meta = pd.DataFrame(rows)
     return SkeletonData(x, meta.pop("y"), None, meta, recordings[0].skeleton, classes, name)
 
-# %% ../../nbs/data/04_dataset.ipynb #c017
+# %% ../../nbs/data/04_dataset.ipynb #c029
 def prepare(
     name,                   # "nw-ucla"
     src,                    # folder with the owners' files
@@ -362,13 +362,13 @@ def prepare(
         _write(data, tmp, dict(source=report.to_dict()))
     return out, report
 
-# %% ../../nbs/data/04_dataset.ipynb #c018
+# %% ../../nbs/data/04_dataset.ipynb #c031
 def _synthesised(name, frames):
     "A set of the studio, made on first use and kept under a name that changes with the studio's code."
     from skelnb.data import synthetic
-    from skelnb.data import preprocess as steps
-    key = hashlib.sha256()
-    for module in ("synthetic", "preprocess"): key.update((Path(__file__).with_name(f"{module}.py")).read_bytes())
+    home = Path(synthetic.__file__).parent; key = hashlib.sha256()
+    for file in (home / "synthetic.py", home / "preprocess.py", home.parent / "skeleton.py"):
+        key.update("\n".join(l for l in file.read_text(encoding="utf-8").splitlines() if not l.startswith("#")).encode())
     folder = _home(name, frames).with_name(f"{name}-{frames}-{key.hexdigest()[:8]}")
     try: return SkeletonData.open(folder)
     except FolderError: pass
@@ -382,7 +382,7 @@ def _synthesised(name, frames):
         warnings.warn(f"the synthetic set could not be kept ({e}); it stays in memory", stacklevel=3)
         return data
 
-# %% ../../nbs/data/04_dataset.ipynb #c019
+# %% ../../nbs/data/04_dataset.ipynb #c032
 def load(
     name_or_path,           # "synthetic", "synthetic-small", "nw-ucla", or a folder written by `SkeletonData.save` or `prepare`
     frames=50,              # frames a clip

@@ -4,7 +4,7 @@
 __all__ = ['UCLA_CLASSES', 'UCLA_ACTIONS', 'ReadError', 'Recording', 'check_numbers', 'read_json', 'ucla_name', 'read_ucla',
            'find_copies', 'find_ucla', 'read_ucla_folder']
 
-# %% ../../nbs/data/01_formats.ipynb #c002
+# %% ../../nbs/data/01_formats.ipynb #c008
 from dataclasses import dataclass, field
 from pathlib import Path
 import hashlib
@@ -14,14 +14,14 @@ import warnings
 import numpy as np
 from ..skeleton import Skeleton, UCLA20
 
-# %% ../../nbs/data/01_formats.ipynb #c003
+# %% ../../nbs/data/01_formats.ipynb #c009
 class ReadError(ValueError):
     "A file is not what its format promises. The message names the file, the place in it and a remedy."
     def __init__(self, file, problem, remedy): 
         self.file, self.problem, self.remedy = str(file), problem, remedy
         super().__init__(f"{file}: {problem}. {remedy}")
 
-# %% ../../nbs/data/01_formats.ipynb #c004
+# %% ../../nbs/data/01_formats.ipynb #c012
 @dataclass
 class Recording:
     "One clip as its file has it: absolute coordinates, its own length. A recording of 0 frames is valid."
@@ -42,7 +42,7 @@ class Recording:
     def seconds(self): return self.frames / self.fps
     def __repr__(self): return f"Recording({self.name!r}, {self.frames} frames, {self.x.shape[2]} joints, {self.x.shape[3]} person(s), {self.fps:g} fps, {self.meta})"
 
-# %% ../../nbs/data/01_formats.ipynb #c005
+# %% ../../nbs/data/01_formats.ipynb #c013
 def _check_joints(file, count, skeleton):
     if count != len(skeleton): raise ReadError(file, f"expected {len(skeleton)} joints of the layout {skeleton.name}, got {count}",
                                                "Choose the layout that has these joints, or map them with Skeleton.map_to")
@@ -57,7 +57,7 @@ def check_numbers(x, file, skeleton=None):
                           f"({int(bad.any((0, 2, 3)).sum())} of {x.shape[1]} frames hold such numbers)",
                     "Write a person who was not seen as zeros, fill single joints by interpolation, or leave the file out")
 
-# %% ../../nbs/data/01_formats.ipynb #c006
+# %% ../../nbs/data/01_formats.ipynb #c016
 def read_json(path):
     "The content of a JSON file; every way in which it can be broken becomes a `ReadError`."
     path = Path(path)
@@ -71,7 +71,7 @@ def read_json(path):
         raise ReadError(path, f"line {e.lineno}, character {e.colno}: the file {cut} ({e.msg})", "Unpack or fetch it again, or remove it") from None
     except (ValueError, RecursionError) as e: raise ReadError(path, f"cannot be understood ({e})", "It is not a recording; remove it") from None
 
-# %% ../../nbs/data/01_formats.ipynb #c007
+# %% ../../nbs/data/01_formats.ipynb #c019
 UCLA_CLASSES = ["pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down",
                 "stand up", "donning", "doffing", "throw", "carry"]
 UCLA_ACTIONS = [1, 2, 3, 4, 5, 6, 8, 9, 11, 12]     # the aAA of the file name; the file's own label is the place in this list, from 1
@@ -85,7 +85,7 @@ def ucla_name(name, file=None):
     a, s, e, v = map(int, m.groups())
     return dict(label=UCLA_ACTIONS.index(a), subject=s, camera=v, setup=1, repeat=e)
 
-# %% ../../nbs/data/01_formats.ipynb #c008
+# %% ../../nbs/data/01_formats.ipynb #c022
 def _ucla_frames(frames, path):
     "(T,20,3) float64 from the JSON lists, or a `ReadError` that names the frame and joint that do not fit."
     if not isinstance(frames, list): raise ReadError(path, f"'skeletons' should be a list of frames, got {type(frames).__name__}", "Is this a file of the all_sqe release?")
@@ -99,7 +99,7 @@ def _ucla_frames(frames, path):
     try: return np.array(frames, dtype=np.float64).reshape(-1, len(UCLA20), 3)
     except OverflowError: raise ReadError(path, "a coordinate is too large for a number of metres", "Fetch the file again, or leave it out") from None
 
-# %% ../../nbs/data/01_formats.ipynb #c009
+# %% ../../nbs/data/01_formats.ipynb #c023
 def read_ucla(
     path,               # a file of the NW-UCLA `all_sqe` release, e.g. a01_s01_e00_v01.json
 ) -> Recording:         # (3,T,20,1), 30 frames a second; meta: label (from 0), subject, camera, setup, repeat
@@ -118,7 +118,7 @@ def read_ucla(
     check_numbers(x, path, UCLA20)
     return Recording(x, 30., path.stem, meta, UCLA20)
 
-# %% ../../nbs/data/01_formats.ipynb #c010
+# %% ../../nbs/data/01_formats.ipynb #c026
 def find_copies(
     recordings,         # list of `Recording`
 ) -> dict:              # {name of the copy: name of the first recording with the same content}
@@ -131,7 +131,7 @@ def find_copies(
         else: first[key] = r.name
     return copies
 
-# %% ../../nbs/data/01_formats.ipynb #c011
+# %% ../../nbs/data/01_formats.ipynb #c028
 def find_ucla(folder):
     "The folder in or under `folder` that holds the NW-UCLA files."
     folder = Path(folder)
@@ -140,7 +140,7 @@ def find_ucla(folder):
         if any(_UCLA_NAME.fullmatch(p.stem) for p in f.glob("a*.json")): return f
     raise ReadError(folder, "holds no file named like a01_s01_e00_v01.json", "Unpack the release and give its folder all_sqe, or the folder around it")
 
-# %% ../../nbs/data/01_formats.ipynb #c012
+# %% ../../nbs/data/01_formats.ipynb #c029
 def read_ucla_folder(
     folder,             # all_sqe, or the folder around it
     skipped=None,       # a dict to fill with {file name: reason}; None: the first bad file raises its `ReadError`

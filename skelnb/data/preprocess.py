@@ -3,12 +3,12 @@
 # %% auto #0
 __all__ = ['PreprocessError', 'clip_length', 'centre', 'resize', 'body_angle', 'rotate_to_body', 'preprocess']
 
-# %% ../../nbs/data/02_preprocess.ipynb #c002
+# %% ../../nbs/data/02_preprocess.ipynb #c005
 import numpy as np
 from ..skeleton import Skeleton, LayoutError
 from .formats import Recording, check_numbers
 
-# %% ../../nbs/data/02_preprocess.ipynb #c003
+# %% ../../nbs/data/02_preprocess.ipynb #c006
 class PreprocessError(ValueError):
     "A recording cannot be preprocessed as asked."
 
@@ -26,7 +26,7 @@ def _check(x, skeleton):
     if x.ndim < 4 or x.shape[-2] != len(skeleton):
         raise LayoutError(f"expected (...,C,T,V,M) with V = {len(skeleton)} joints of {skeleton.name}, got shape {tuple(x.shape)}; choose the layout that fits, or use Skeleton.map_to")
 
-# %% ../../nbs/data/02_preprocess.ipynb #c004
+# %% ../../nbs/data/02_preprocess.ipynb #c008
 def clip_length(
     x,                  # (...,C,T,V,M)
     skeleton,           # `Skeleton`
@@ -42,7 +42,7 @@ def clip_length(
         return np.where(seen.any(-1), seen.shape[-1] - seen[..., ::-1].argmax(-1), 0) if seen.shape[-1] else seen.sum(-1)
     raise PreprocessError(f"unknown rule {rule!r} for the length; known: joint, any, last")
 
-# %% ../../nbs/data/02_preprocess.ipynb #c005
+# %% ../../nbs/data/02_preprocess.ipynb #c013
 @_numpy
 def centre(
     x,                  # (...,C,T,V,M)
@@ -52,7 +52,7 @@ def centre(
     _check(x, skeleton)
     return x - x[..., list(skeleton.origin), :].mean(-2, keepdims=True)
 
-# %% ../../nbs/data/02_preprocess.ipynb #c006
+# %% ../../nbs/data/02_preprocess.ipynb #c016
 @_numpy
 def resize(
     x,                  # (...,C,T,V,M)
@@ -72,7 +72,7 @@ def resize(
     w = w[..., None, :, None, None]
     return a + (b - a) * w
 
-# %% ../../nbs/data/02_preprocess.ipynb #c007
+# %% ../../nbs/data/02_preprocess.ipynb #c019
 _PLANE = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}    # up axis -> the two level axes
 
 @_numpy
@@ -88,7 +88,7 @@ def body_angle(
     theta = np.arccos(va / (np.sqrt(va * va + vb * vb) + 1e-4))
     return np.where(vb.sum(-2, keepdims=True) >= 0, -theta, theta)
 
-# %% ../../nbs/data/02_preprocess.ipynb #c008
+# %% ../../nbs/data/02_preprocess.ipynb #c020
 @_numpy
 def rotate_to_body(
     x,                  # (...,3,T,V,M), centred
@@ -107,7 +107,7 @@ def rotate_to_body(
     y[..., b, :, :, :] = s * x[..., a, :, :, :] + c * x[..., b, :, :, :]
     return y
 
-# %% ../../nbs/data/02_preprocess.ipynb #c009
+# %% ../../nbs/data/02_preprocess.ipynb #c023
 def preprocess(
     x,                      # (...,C,T,V,M) array or tensor, or a `Recording`
     skeleton=None,          # `Skeleton`; None: the recording's own

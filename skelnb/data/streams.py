@@ -3,12 +3,12 @@
 # %% auto #0
 __all__ = ['STREAMS', 'StreamError', 'to_stream']
 
-# %% ../../nbs/data/03_streams.ipynb #c002
+# %% ../../nbs/data/03_streams.ipynb #c005
 import difflib
 import numpy as np
 from ..skeleton import LayoutError, NTU25
 
-# %% ../../nbs/data/03_streams.ipynb #c003
+# %% ../../nbs/data/03_streams.ipynb #c006
 STREAMS = ("joint", "motion", "bone")
 
 class StreamError(ValueError):
@@ -22,7 +22,7 @@ def _motion(x):
     import torch.nn.functional as F
     return F.pad(x[..., 1:, :, :] - x[..., :-1, :, :], (0, 0, 0, 0, 0, 1))
 
-# %% ../../nbs/data/03_streams.ipynb #c004
+# %% ../../nbs/data/03_streams.ipynb #c007
 def to_stream(
     x,                  # (...,C,T,V,M) joint coordinates: array or tensor (gradients pass)
     stream,             # "joint": as it is; "motion": x_{t+1} - x_t, last frame 0; "bone": x_joint - x_parent, root 0

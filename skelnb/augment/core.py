@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['AugmentError', 'check_clips', 'Augmentation', 'Compose']
 
-# %% ../../nbs/augment/00_core.ipynb #c002
+# %% ../../nbs/augment/00_core.ipynb #c008
 import torch
 from ..skeleton import NTU25
 
-# %% ../../nbs/augment/00_core.ipynb #c003
+# %% ../../nbs/augment/00_core.ipynb #c009
 class AugmentError(ValueError):
     "Clips, parameters or settings do not fit an augmentation."
 
@@ -20,53 +20,58 @@ def check_clips(x):
     if not x.is_floating_point():
         raise AugmentError(f"expected floating-point coordinates, got {x.dtype}; try x.float()")
 
-# %% ../../nbs/augment/00_core.ipynb #c004
+# %% ../../nbs/augment/00_core.ipynb #c012
 class Augmentation:
     """A random, replayable change of a batch of clips (N,C,T,V,M). A subclass writes two methods:
-    `sample(shape, generator, device)` draws a dict of tensors, one row a sample, and `transform(x, **params)` is a pure function."""
+    `sample(shape, generator, device)` draws a dict of tensors, one row a clip, and `transform(x, **params)` is a pure function."""
     needs_skeleton = False          # True: V of the clips must be the number of joints of `skeleton`
 
     def __init__(self,
         skeleton=NTU25,             # layout of the clips; only some augmentations look at it
     ): self.skeleton = skeleton
 
-    def draw(self,
-        shape,                      # (N,C,T,V,M) of the clips to come
-        generator=None,             # torch.Generator; None: torch's global one, on the CPU
-    ):
-        "Random parameters: a dict of tensors with one row a sample, on the generator's device."
-        shape = tuple(shape)
-        if len(shape) != 5: raise AugmentError(f"expected a shape (N,C,T,V,M), got {shape}")
-        if self.needs_skeleton and shape[3] != len(self.skeleton):
-            raise AugmentError(f"{type(self).__name__}: expected {len(self.skeleton)} joints ({self.skeleton.name}), "
-                               f"got {shape[3]}; construct it with skeleton= the layout of your clips")
-        return self.sample(shape, generator, "cpu" if generator is None else generator.device)
-
-    def apply(self,
-        x,                          # (N,C,T,V,M), left untouched
-        params,                     # what `draw` returned, or values of your own
-        **extra,                    # handed to `transform`
-    ):
-        "The change that `params` describe: the same clips and params give the same result."
-        check_clips(x)
-        return self.transform(x, **{k: self._fit(k, p, x) for k, p in params.items()}, **extra)
-
-    def _fit(self, name, p, x):
-        "One parameter, checked, on the device of x; floating-point ones in its dtype."
-        if len(p) != len(x):
-            raise AugmentError(f"{type(self).__name__}: expected one row of {name!r} for each of the {len(x)} clips, got {len(p)}")
-        return p.to(x.device, x.dtype if p.is_floating_point() else p.dtype)
-
-    def __call__(self, x, generator=None):
-        check_clips(x)
-        return self.apply(x, self.draw(x.shape, generator))
-
     def sample(self, shape, generator, device): raise NotImplementedError(f"{type(self).__name__} has no sample method")
     def transform(self, x, **params): raise NotImplementedError(f"{type(self).__name__} has no transform method")
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items() if k != 'skeleton')})"
 
-# %% ../../nbs/augment/00_core.ipynb #c005
+# %% ../../nbs/augment/00_core.ipynb #c013
+def _draw(self,
+    shape,                          # (N,C,T,V,M) of the clips to come
+    generator=None,                 # torch.Generator; None: torch's global one, on the CPU
+):
+    "Random parameters: a dict of tensors with one row a clip, on the generator's device."
+    shape = tuple(shape)
+    if len(shape) != 5: raise AugmentError(f"expected a shape (N,C,T,V,M), got {shape}")
+    if self.needs_skeleton and shape[3] != len(self.skeleton):
+        raise AugmentError(f"{type(self).__name__}: expected {len(self.skeleton)} joints ({self.skeleton.name}), "
+                           f"got {shape[3]}; construct it with skeleton= the layout of your clips")
+    return self.sample(shape, generator, torch.device("cpu") if generator is None else generator.device)
+Augmentation.draw = _draw
+
+# %% ../../nbs/augment/00_core.ipynb #c014
+def _apply(self,
+    x,                              # (N,C,T,V,M), left untouched
+    params,                         # what `draw` returned, or values of your own
+    **extra,                        # handed to `transform`
+):
+    "The change that `params` describe: the same clips and params give the same result."
+    check_clips(x)
+    return self.transform(x, **{k: self._fit(k, p, x) for k, p in params.items()}, **extra)
+
+def _fit(self, name, p, x):
+    "One parameter, checked, on the device of x; floating-point ones in its dtype."
+    if len(p) != len(x):
+        raise AugmentError(f"{type(self).__name__}: expected one row of {name!r} for each of the {len(x)} clips, got {len(p)}")
+    return p.to(x.device, x.dtype if p.is_floating_point() else p.dtype)
+
+def _call(self, x, generator=None):
+    "Draw and apply."
+    check_clips(x)
+    return self.apply(x, self.draw(x.shape, generator))
+Augmentation.apply, Augmentation._fit, Augmentation.__call__ = _apply, _fit, _call
+
+# %% ../../nbs/augment/00_core.ipynb #c019
 class Compose(Augmentation):
     "Augmentations one after another; the params are a list, one entry a step."
     def __init__(self,

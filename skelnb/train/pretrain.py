@@ -174,10 +174,9 @@ def train_epoch(run, epoch, rate, tell):
 # %% ../../nbs/train/01_pretrain.ipynb #c036
 def curves(history, epochs, width=560, height=170):
     "The loss and what the monitor measured, epoch by epoch, as a small SVG picture with its last values in words."
-    known = [k for k in history[-1] if k not in ("epoch", "lr", "seconds")]
-    known += [k for row in history for k in row if k not in ("epoch", "lr", "seconds") and k not in known]
+    watched = [k for row in history for k in row if k not in history[0] or k == "knn"]            # what only some epochs have
     lines = []
-    for name, colour in zip(dict.fromkeys(["loss", *[k for k in known if k not in history[0]], *known]), ("#4878d0", "#d65f5f", "#6acc64")):
+    for name, colour in zip(dict.fromkeys(["loss", *watched]), ("#4878d0", "#d65f5f", "#6acc64")):
         points = [(row["epoch"], row[name]) for row in history if name in row]
         low, high = min(v for _, v in points), max(v for _, v in points)
         at = [f"{8 + (width - 16) * e / epochs:.1f},{height - 26 - (height - 40) * (v - low) / ((high - low) or 1):.1f}" for e, v in points]

@@ -3,15 +3,15 @@
 # %% auto #0
 __all__ = ['Shear', 'TemporalCrop', 'BA']
 
-# %% ../../nbs/augment/01_basic.ipynb #c002
+# %% ../../nbs/augment/01_basic.ipynb #c007
 import torch
 from ..skeleton import NTU25
 from .core import Augmentation, AugmentError, Compose
 
-# %% ../../nbs/augment/01_basic.ipynb #c003
+# %% ../../nbs/augment/01_basic.ipynb #c008
 class Shear(Augmentation):
     """Lean the space the body lives in: every point p becomes R p, R with ones on its diagonal and U(-amplitude, amplitude) elsewhere.
-    params: matrix (n,C,C), row = output axis. Source: ACL section III, HiCLR section 3 (amplitude 0.5)."""
+    params: matrix (n,C,C), row = output axis. Source: ACL paper Eq. 1; amplitude 0.5 in SkeletonCLR, ACL and HiCLR."""
     def __init__(self, amplitude=.5, skeleton=NTU25):
         super().__init__(skeleton)
         if amplitude < 0: raise AugmentError(f"expected an amplitude of 0 or more, got {amplitude}")
@@ -19,45 +19,53 @@ class Shear(Augmentation):
 
     def sample(self, shape, generator, device):
         n, C = shape[:2]
-        off = torch.rand(n, C, C, generator=generator, device=device).mul_(2).sub_(1).mul_(self.amplitude)
+        off = self.amplitude * (2 * torch.rand(n, C, C, generator=generator, device=device) - 1)
         eye = torch.eye(C, device=device)
-        return dict(matrix=off * (1 - eye) + eye)
+        return {"matrix": off * (1 - eye) + eye}
 
     def transform(self, x, matrix):
         "x (N,C,T,V,M), matrix (N,C,C) -> (N,C,T,V,M)"
-        if matrix.shape[1:] != (x.shape[1],) * 2:
-            raise AugmentError(f"Shear: expected matrices ({x.shape[1]},{x.shape[1]}) for {x.shape[1]} coordinates, got {tuple(matrix.shape[1:])}")
-        return torch.bmm(matrix, x.reshape(*x.shape[:2], -1)).view(x.shape)
+        C = x.shape[1]
+        if matrix.shape[1:] != (C, C):
+            raise AugmentError(f"Shear: expected matrices ({C},{C}) for {C} coordinates, got {tuple(matrix.shape[1:])}")
+        return torch.bmm(matrix, x.reshape(len(x), C, -1)).view(x.shape)
 
-# %% ../../nbs/augment/01_basic.ipynb #c004
+# %% ../../nbs/augment/01_basic.ipynb #c013
 class TemporalCrop(Augmentation):
     """Start a little earlier or later: lengthen the clip by T // padding_ratio frames at both ends, mirrored with the edge frame repeated,
-    and keep T of them. params: start (n,) int64 in 0 .. 2 (T // padding_ratio). Source: ACL section III, HiCLR section 3 (ratio 6)."""
+    and keep T of them. params: start (n,) int64 in 0 .. 2 (T // padding_ratio). Source: ACL paper section III-A; ratio 6 in ACL and HiCLR."""
     def __init__(self, padding_ratio=6, skeleton=NTU25):
         super().__init__(skeleton)
         if padding_ratio < 1: raise AugmentError(f"expected a padding_ratio of 1 or more, got {padding_ratio}")
         self.padding_ratio = padding_ratio
 
+    def padding(self, T): return int(T // self.padding_ratio)
+
     def sample(self, shape, generator, device):
-        pad = int(shape[2] // self.padding_ratio)
-        return dict(start=torch.randint(2 * pad + 1, shape[:1], generator=generator, device=device))
+        return {"start": torch.randint(2 * self.padding(shape[2]) + 1, shape[:1], generator=generator, device=device)}
 
     def frames(self, start, T):
-        "Which frame of the clip stands at each place of the result: (N,) -> (N,T), reflected at the two ends."
-        i = torch.arange(T, device=start.device) + start[:, None] - int(T // self.padding_ratio)
+        "Which frame of the clip stands at each place of the result: start (N,) -> (N,T)."
+        i = torch.arange(T, device=start.device) + start[:, None] - self.padding(T)
         i = torch.where(i < 0, -1 - i, i)
         return torch.where(i >= T, 2 * T - 1 - i, i)
 
-    def transform(self, x, start):
-        "x (N,C,T,V,M), start (N,) -> (N,C,T,V,M)"
-        N, C, T, V, M = x.shape
-        pad = int(T // self.padding_ratio)
-        if N and not 0 <= int(start.min()) <= int(start.max()) <= 2 * pad:
-            raise AugmentError(f"TemporalCrop: expected starts from 0 to {2 * pad} for {T} frames, got {start.min()} to {start.max()}")
-        row = torch.arange(N * C, device=x.device).view(N, C, 1) * T + self.frames(start, T)[:, None]   # rows of (N*C*T, V*M)
-        return x.reshape(-1, V * M).index_select(0, row.view(-1)).view(x.shape)
+# %% ../../nbs/augment/01_basic.ipynb #c014
+def _crop(self, x, start):
+    "x (N,C,T,V,M), start (N,) -> (N,C,T,V,M)"
+    N, C, T, V, M = x.shape
+    last = 2 * self.padding(T)
+    if N and not 0 <= start.min() <= start.max() <= last:
+        raise AugmentError(f"TemporalCrop: expected starts from 0 to {last} for {T} frames, got {int(start.min())} to {int(start.max())}")
+    row = torch.arange(N * C, device=x.device).view(N, C, 1) * T + self.frames(start, T)[:, None]        # of the N*C*T rows
+    return x.reshape(N * C * T, V * M).index_select(0, row.flatten()).view(x.shape)
+TemporalCrop.transform = _crop
 
-# %% ../../nbs/augment/01_basic.ipynb #c005
-def BA(amplitude=.5, padding_ratio=6, skeleton=NTU25):
-    "Basic augmentation, the views of SkeletonCLR, SkeletonBYOL and ACL: temporal crop, then shear."
+# %% ../../nbs/augment/01_basic.ipynb #c019
+def BA(
+    amplitude=.5,                   # of the shear
+    padding_ratio=6,                # of the crop
+    skeleton=NTU25,                 # layout of the clips
+):
+    "Basic augmentation, the views of SkeletonCLR, SkeletonBYOL, ACL and HiCLR's first branch: temporal crop, then shear."
     return Compose([TemporalCrop(padding_ratio, skeleton), Shear(amplitude, skeleton)])

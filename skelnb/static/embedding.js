@@ -47,10 +47,10 @@ const STYLES = `
 .skelnb-facts dt{color:#5c5c58;margin:0;font-weight:400}.skelnb-facts dd{margin:0;overflow-wrap:anywhere}
 .skelnb-word{margin:4px 0;color:#5c5c58;font-size:12px}
 .skelnb-side .skelnb-player{width:auto!important}
-.skelnb-side .skelnb-panel{flex:1 1 86px!important;min-width:0}
-.skelnb-side .skelnb-panel:first-child{flex:1 1 100%!important;max-width:none!important}
-.skelnb-side .skelnb-panel:not(:first-child){max-width:calc(33.4% - 6px)!important}
-.skelnb-side .skelnb-panel:not(:first-child) figcaption{font-size:11px;font-weight:500;padding:3px 6px 0;min-height:20px}`;
+.skelnb-side .skelnb-stage{display:grid!important;grid-template-columns:repeat(3,minmax(0,1fr))!important;gap:6px}
+.skelnb-side .skelnb-panel{max-width:none!important;min-width:0}
+.skelnb-side .skelnb-panel:first-child{grid-column:1/-1}
+.skelnb-side .skelnb-panel:not(:first-child) figcaption{font-size:11px;font-weight:500;padding:3px 6px 0;min-height:20px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}`;
 
 // Text is always set as text: nothing from outside is ever read as HTML.
 function node(tag, cls, parent, text) {

@@ -237,6 +237,28 @@ def test_data_dir(monkeypatch, tmp_path):
     assert data_dir().name in ("data", "skelnb")
 
 
+def test_synthetic_sets_are_made_once(monkeypatch, tmp_path):
+    from skelnb.data import synthetic
+    monkeypatch.setenv("SKELNB_HOME", str(tmp_path))
+    monkeypatch.setitem(synthetic.SETS, "synthetic-small", dict(n_subjects=2, n_cameras=2, n_repeats=1, classes=["wave", "kick"]))
+    (tmp_path / "cache").mkdir()
+    make().save(tmp_path / "cache" / "synthetic-small-50-00000000")             # what an older studio left
+    d = load("synthetic-small")
+    assert d.shape == (8, 3, 50, 25, 1) and d.name == "synthetic-small" and isinstance(d.x, np.memmap)
+    folder, = (tmp_path / "cache").iterdir()
+    monkeypatch.setattr(synthetic, "synthesize", None)                          # the second time nothing is made
+    np.testing.assert_array_equal(load("synthetic-small").x, d.x)
+    (folder / "data.json").unlink()
+    with pytest.raises(FolderError, match="no data.json"):
+        SkeletonData.open(folder)
+    (tmp_path / "file").write_text("")                                          # nowhere to keep it: it stays in memory
+    monkeypatch.undo()
+    monkeypatch.setenv("SKELNB_HOME", str(tmp_path / "file"))
+    monkeypatch.setitem(synthetic.SETS, "synthetic-small", dict(n_subjects=1, n_cameras=1, n_repeats=1, classes=["wave"]))
+    with pytest.warns(UserWarning, match="could not be kept"):
+        assert len(load("synthetic-small")) == 1
+
+
 # ---- prepare
 
 @pytest.fixture

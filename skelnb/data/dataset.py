@@ -170,17 +170,19 @@ def _rules(data):
     if len(data) and data.meta["name"].astype(str).str.fullmatch(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}").all(): return PROTOCOLS["ntu"]
     return {}
 
+def _called(protocol): return f"protocol {protocol!r}" if isinstance(protocol, str) else "the rule given"
+
 def _rule(self, protocol):
     "Per clip 1 = train, 0 = test, -1 = left out."
     if callable(protocol): rule = protocol
     else:
         known = _rules(self)
         if protocol not in known:
-            raise DataError(f"{self.name}: no protocol {protocol!r}; {_nearest(protocol, known)}. A function of the meta table that gives True for training clips also works")
+            raise DataError(f"{self.name}: no protocol {protocol!r}; {_nearest(protocol, known)} (a function of the meta table that gives True for training clips also works)")
         rule = known[protocol]
     try: side = np.asarray(rule(self.meta)).astype(np.int64)
-    except (AttributeError, KeyError) as e: raise DataError(f"{self.name}: protocol {protocol!r} needs a column that the meta table lacks ({e}); it has: {', '.join(self.meta.columns)}") from None
-    if side.shape != (len(self),): raise DataError(f"{self.name}: protocol {protocol!r} gave {side.shape} answers for {len(self)} clips")
+    except (AttributeError, KeyError) as e: raise DataError(f"{self.name}: {_called(protocol)} needs a column that the meta table lacks ({e}); it has: {', '.join(self.meta.columns)}") from None
+    if side.shape != (len(self),): raise DataError(f"{self.name}: {_called(protocol)} gave {side.shape} answers for {len(self)} clips")
     return side
 
 # %% ../../nbs/data/04_dataset.ipynb #c018
@@ -192,12 +194,12 @@ def _split(self,
     "Train and test parts by a protocol. Validation clips are those of held-out training *subjects*, never of test ones."
     side = _rule(self, protocol); train, test = np.nonzero(side == 1)[0], np.nonzero(side == 0)[0]
     for what, rows in (("training", train), ("test", test)):
-        if not len(rows): raise DataError(f"{self.name}: protocol {protocol!r} leaves no {what} clip among {len(self)}; is this only a part of the set?")
+        if not len(rows): raise DataError(f"{self.name}: {_called(protocol)} leaves no {what} clip among {len(self)}; is this only a part of the set?")
     if not val: return self.subset(train), self.subset(test)
     if not 0 < val < 1: raise DataError(f"val is a fraction of the training subjects, between 0 and 1, got {val}")
     if "subject" not in self.meta: raise DataError(f"{self.name}: val holds out subjects, but the meta table has no column 'subject'; add one, or use val=0 and split by yourself")
     subject = self.meta["subject"].to_numpy()[train]; known = np.unique(subject)
-    if len(known) < 2: raise DataError(f"{self.name}: val holds out subjects, but {protocol!r} trains on {len(known)} only; use val=0, or a protocol with more training subjects")
+    if len(known) < 2: raise DataError(f"{self.name}: val holds out subjects, but {_called(protocol)} trains on {len(known)} only; use val=0, or a protocol with more training subjects")
     n = min(max(1, round(val * len(known))), len(known) - 1)
     held = np.random.default_rng(seed).permutation(known)[:n]
     out = np.isin(subject, held)

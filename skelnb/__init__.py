@@ -40,7 +40,7 @@ def _reexport(package, homes):
 
 _reexport(__name__, {
     "skeleton": "Skeleton NTU25 UCLA20 COCO17 MEDIAPIPE33 LAYOUTS",
-    "player": "player poster",
+    "player": "player poster moving_picture",
     "data": "load synthesize to_stream SkeletonData Recording",
     "train": "pretrain",
 })

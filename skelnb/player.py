@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['ABSENT', 'MOST_CLIPS', 'INK', 'STATE', 'project', 'quantise', 'restore', 'ClipError', 'pack', 'unpack', 'poster',
-           'module_js', 'safe_json', 'StaticPlayer', 'player']
+           'moving_picture', 'module_js', 'safe_json', 'StaticPlayer', 'player']
 
 # %% ../nbs/01_player.ipynb #c007
 from base64 import b64encode
@@ -195,6 +195,27 @@ def _png(packed):
     return out.getvalue()
 
 # %% ../nbs/01_player.ipynb #c028
+def moving_picture(
+    x, skeleton, path,          # clips as for `player`; the file to write, "name.gif"
+    labels=None, frames:int=24, fps:float=12, tall:float=2.6,     # moments, pictures a second, inches
+):                              # the path
+    "Clips side by side as an animated GIF."
+    from PIL import Image
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    packed = pack(x, skeleton, labels); items, clips, pictures = packed["items"], unpack(packed), []
+    wide, high = (max(i[k] for i in items) for k in ("wide", "high"))
+    for u in np.linspace(0, 1, frames):
+        fig = Figure((len(items) * tall * .8, tall), layout="constrained", dpi=100); canvas = FigureCanvasAgg(fig)
+        for ax, item, c in zip(fig.subplots(1, len(items), squeeze=False)[0], items, clips):
+            now = c[round(u * (len(c) - 1))]; here = (now != 0).any((1, 2))[:, None, None]
+            _paint(ax, np.where(here, now - np.array(item["middle"]), 0), packed["layout"], dict(yaw=.4 + np.pi * item["facing"], far=5 * max(wide, high)), 0, -item["floor"])
+            ax.set(xlim=(-high, high), ylim=(-1.3 * high, 1.2 * high), aspect="equal"); ax.axis("off"); ax.set_title(item["label"], size=10, parse_math=False)
+        canvas.draw(); pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(32))
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=True)
+    return path
+
+# %% ../nbs/01_player.ipynb #c031
 @cache
 def module_js(
     path=None,          # a JavaScript module whose last statement is `export default ...`; None: the player's
@@ -216,7 +237,7 @@ def safe_json(
     text = json.dumps(value, default=lambda b: b64encode(b).decode(), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
-# %% ../nbs/01_player.ipynb #c030
+# %% ../nbs/01_player.ipynb #c033
 STATE = "fps frame playing speed width height numbers".split()      # besides the clips, what a player is made of
 
 def _fragment(packed, state, image, most_bytes):
@@ -242,7 +263,7 @@ def _write_page(path, title, body):
     except OSError as e: raise OSError(f"{path}: cannot write the page ({e.strerror or e}); does the folder exist, and may you write there?") from e
     return path
 
-# %% ../nbs/01_player.ipynb #c032
+# %% ../nbs/01_player.ipynb #c035
 class _Player:
     "What a live and a static player share."
     def show(self,
@@ -266,7 +287,7 @@ class _Player:
         "Write a page of its own that opens anywhere; returns its path."
         return _write_page(path, title, self.to_html(most_bytes=5_000_000))
 
-# %% ../nbs/01_player.ipynb #c033
+# %% ../nbs/01_player.ipynb #c036
 def _repr(self):
     items = self.clips["items"]
     return f"Player({len(items)} clip{'s' * (len(items) > 1)}, {self.clips['layout']['name']}, {max(i['frames'] for i in items)} frames at {self.fps:g} a second)"
@@ -291,7 +312,7 @@ class StaticPlayer(_Player):
     "The player where anywidget is not installed: the page plays, but does not talk to Python."
     def __init__(self, **state): self.__dict__.update(state)
 
-# %% ../nbs/01_player.ipynb #c034
+# %% ../nbs/01_player.ipynb #c037
 @cache
 def _live_player():
     "The widget class, made on first use so that this module needs numpy alone; None without anywidget."
@@ -306,7 +327,7 @@ def _live_player():
         playing, numbers = t.Bool(True).tag(sync=True), t.Bool(False).tag(sync=True)
     return Player
 
-# %% ../nbs/01_player.ipynb #c035
+# %% ../nbs/01_player.ipynb #c038
 def player(
     x,                      # a clip (C,T,V,M), array or tensor, in metres; or several (a list, a batch), shown side by side
     skeleton,               # its layout, e.g. NTU25

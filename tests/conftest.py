@@ -7,6 +7,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from browser import browser, offline_page, open_page, page, screenshot  # noqa: F401  (fixtures of the browser tests)
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 

@@ -26,6 +26,7 @@ def lab(tmp_path_factory):
     root = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "nbs", root / "nbs")
     shutil.copytree(ROOT / "data" / "results", root / "data" / "results")
+    shutil.copytree(ROOT / "benchmarks", root / "benchmarks")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -99,10 +100,6 @@ def test_the_index_ends_with_a_moving_skeleton(page, lab, screenshot):
 
 def test_the_map_plays_the_clip_that_is_clicked(page, lab, screenshot):
     open_and_run(page, lab, "explore/02_embedding.ipynb")
-    page.wait_for_timeout(1000)
-    found = page.locator(".skelnb-explorer")
-    if not found.count():
-        found = page.locator(".jp-Notebook")
     explorer = page.locator(".skelnb-explorer").first
     for _ in range(80):
         if page.locator(".skelnb-explorer").count():

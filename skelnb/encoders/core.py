@@ -3,18 +3,18 @@
 # %% auto #0
 __all__ = ['ENCODERS', 'EncoderError', 'Encoder', 'create_encoder']
 
-# %% ../../nbs/encoders/00_core.ipynb #c002
+# %% ../../nbs/encoders/00_core.ipynb #c009
 import difflib
 import importlib
 import torch
 from torch import nn
 from ..skeleton import Skeleton, LAYOUTS
 
-# %% ../../nbs/encoders/00_core.ipynb #c003
+# %% ../../nbs/encoders/00_core.ipynb #c010
 class EncoderError(ValueError):
     "Clips, a name or weights do not fit an encoder."
 
-# %% ../../nbs/encoders/00_core.ipynb #c004
+# %% ../../nbs/encoders/00_core.ipynb #c011
 class Encoder(nn.Module):
     """Clips (N,C,T,V,M) to features (N, feature_dim). A subclass writes `encode`, which sees persons one by one:
     (B,C,T,V) -> (B, feature_dim); this class checks the clips and takes the mean over the person slots."""
@@ -30,44 +30,50 @@ class Encoder(nn.Module):
         self.skeleton, self.feature_dim, self.in_channels, self.pool = skeleton, feature_dim, in_channels, pool
         self.config = dict(skeleton=skeleton.to_dict(), feature_dim=feature_dim, in_channels=in_channels, pool=pool, **config)
 
-    def check(self, x):
-        "Raise EncoderError unless x is (N,C,T,V,M) with the C and V this encoder was built for."
-        if x.ndim != 5:
-            raise EncoderError(f"expected clips (N,C,T,V,M), got shape {tuple(x.shape)}; for one clip (C,T,V,M) pass x[None]")
-        N, C, T, V, M = x.shape
-        if C != self.in_channels:
-            raise EncoderError(f"expected {self.in_channels} coordinates a joint on axis 1, got {C} in shape {tuple(x.shape)}; "
-                               "build the encoder with in_channels=, or bring the axes into the order (N,C,T,V,M)")
-        if V != len(self.skeleton):
-            raise EncoderError(f"expected {len(self.skeleton)} joints ({self.skeleton.name}) on axis 3, got {V} in shape {tuple(x.shape)}; build "
-                               "the encoder with the skeleton of your clips, or map the joints with skeleton.map_to")
-        if not T * M: raise EncoderError(f"expected at least one frame and one person slot, got shape {tuple(x.shape)}")
-
-    def forward(self,
-        x,                          # (N,C,T,V,M)
-        edges=None,                 # callable on one adjacency (K,V,V), called once in every block that has one
-        present=None,               # (N,M) bool; in eval mode absent persons are not computed one by one: all share the feature of a zero clip
-    ):
-        "(N, feature_dim)"
-        self.check(x)
-        N, C, T, V, M = x.shape
-        if present is not None and tuple(present.shape) != (N, M):
-            raise EncoderError(f"expected present of shape {(N, M)}, got {tuple(present.shape)}")
-        if present is None and self.pool == "present": present = x.detach().flatten(1, 3).ne(0).any(1)
-        clips = x.permute(0, 4, 1, 2, 3).flatten(0, 1)
-        if present is None or self.training or present.all(): h = self.encode(clips, edges)
-        else:
-            there = present.to(x.device).flatten()
-            f = self.encode(torch.cat([clips[there], clips.new_zeros(1, C, T, V)]), edges)      # all absent persons: the last row
-            h = f[torch.where(there, there.cumsum(0) - 1, len(f) - 1)]
-        h = h.view(N, M, -1)
-        if self.pool == "slots": return h.mean(1)
-        w = present.to(h).unsqueeze(2)
-        return (h * w).sum(1) / w.sum(1).clamp(min=1)
-
     def encode(self, clips, edges=None): raise NotImplementedError(f"{type(self).__name__} has no encode method")
 
-# %% ../../nbs/encoders/00_core.ipynb #c005
+# %% ../../nbs/encoders/00_core.ipynb #c012
+def _check(self, x):
+    "Raise EncoderError unless x is (N,C,T,V,M) with the C and V this encoder was built for."
+    if x.ndim != 5:
+        raise EncoderError(f"expected clips (N,C,T,V,M), got shape {tuple(x.shape)}; for one clip (C,T,V,M) pass x[None]")
+    N, C, T, V, M = x.shape
+    if C != self.in_channels:
+        raise EncoderError(f"expected {self.in_channels} coordinates a joint on axis 1, got {C} in shape {tuple(x.shape)}; "
+                           "build the encoder with in_channels=, or bring the axes into the order (N,C,T,V,M)")
+    if V != len(self.skeleton):
+        raise EncoderError(f"expected {len(self.skeleton)} joints ({self.skeleton.name}) on axis 3, got {V} in shape {tuple(x.shape)}; build "
+                           "the encoder with the skeleton of your clips, or map the joints with skeleton.map_to")
+    if not T * M: raise EncoderError(f"expected at least one frame and one person slot, got shape {tuple(x.shape)}")
+Encoder.check = _check
+
+# %% ../../nbs/encoders/00_core.ipynb #c014
+def _forward(self,
+    x,                              # (N,C,T,V,M)
+    edges=None,                     # callable on one adjacency (K,V,V), called once in every block that has one
+    present=None,                   # (N,M) bool; in eval mode absent persons are not computed one by one: all share the feature of a zero clip
+):
+    "(N, feature_dim)"
+    self.check(x)
+    N, C, T, V, M = x.shape
+    if present is not None and tuple(present.shape) != (N, M):
+        raise EncoderError(f"expected present of shape {(N, M)}, got {tuple(present.shape)}")
+    if present is None and self.pool == "present": present = x.detach().flatten(1, 3).ne(0).any(1)
+    clips = x.permute(0, 4, 1, 2, 3).flatten(0, 1)
+    if present is None or self.training or present.all(): h = self.encode(clips, edges)
+    else: h = self._encode_present(clips, present.to(x.device).flatten(), edges)
+    h = h.view(N, M, -1)
+    if self.pool == "slots": return h.mean(1)
+    w = present.to(h).unsqueeze(2)
+    return (h * w).sum(1) / w.sum(1).clamp(min=1)
+
+def _encode_present(self, clips, there, edges):
+    "Features of (B,C,T,V) clips of which only those `there` (B,) are computed; the others are those of a clip of zeros."
+    f = self.encode(torch.cat([clips[there], clips.new_zeros(1, *clips.shape[1:])]), edges)
+    return f[torch.where(there, there.cumsum(0) - 1, len(f) - 1)]
+Encoder.forward, Encoder._encode_present = _forward, _encode_present
+
+# %% ../../nbs/encoders/00_core.ipynb #c021
 def _later(module, name):
     "A factory that imports its module only when it is called."
     def build(*args, **kwargs): return getattr(importlib.import_module(f"skelnb.encoders.{module}"), name)(*args, **kwargs)
@@ -76,7 +82,7 @@ def _later(module, name):
 
 ENCODERS = {"stgcn": _later("stgcn", "STGCN")}          # name -> callable(skeleton, width=, feature_dim=, frames=, persons=, ...); add your own
 
-# %% ../../nbs/encoders/00_core.ipynb #c006
+# %% ../../nbs/encoders/00_core.ipynb #c022
 def create_encoder(
     name,                           # a key of ENCODERS
     skeleton,                       # a Skeleton, the name of a layout, or a Skeleton's to_dict()

@@ -1,11 +1,16 @@
 """BYOL and CMAL: the authors' numbers, an independent float64 reference, finite differences, and properties."""
 
+import json
+import pathlib
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from skelnb.losses import LossError, byol_loss, cmal_loss, maximise_loss, minimise_loss, symmetric_byol_loss
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 STREAMS = ("joint", "motion", "bone")
 
 
@@ -192,3 +197,29 @@ def test_float64_numbers(fixture, stream):
     assert symmetric_byol_loss(*t).item() == pytest.approx(float(f[f"byol_{stream}"]), abs=1e-12)
     np.testing.assert_allclose(p.grad.numpy(), f[f"grad_cmal_p_{stream}"], atol=1e-7)     # theirs are finite differences
     np.testing.assert_allclose(p2.grad.numpy(), f[f"grad_cmal_pp_{stream}"], atol=1e-7)
+
+
+# --- the folded answers of the exercises
+
+CHAPTERS = ("losses/01_byol", "losses/02_cmal", "methods/00_momentum", "methods/01_skeletonbyol", "methods/02_cmal")
+
+
+def answers():
+    for chapter in CHAPTERS:
+        book = json.loads((ROOT / "nbs" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+        text = "\n".join("".join(c["source"]) for c in book["cells"] if c["cell_type"] == "markdown")
+        found = re.findall(r"<details>.*?```python\n(.*?)```.*?</details>", text, re.S)
+        assert found, f"{chapter} has no exercise with an answer"
+        for n, code in enumerate(found, 1): yield pytest.param(code, id=f"{chapter}-{n}")
+
+
+@pytest.mark.parametrize("code", list(answers()))
+def test_answers_check_themselves(code):
+    import importlib
+
+    names = {"torch": torch, "nn": torch.nn}
+    for module in ("losses.byol", "losses.cmal", "methods.momentum", "methods.skeletonbyol", "methods.cmal"):
+        module = importlib.import_module(f"skelnb.{module}")
+        names |= {k: getattr(module, k) for k in module.__all__}
+    torch.manual_seed(0)
+    exec(code, names)

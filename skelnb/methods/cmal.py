@@ -3,18 +3,18 @@
 # %% auto #0
 __all__ = ['CMAL']
 
-# %% ../../nbs/methods/02_cmal.ipynb #c002
+# %% ../../nbs/methods/02_cmal.ipynb #c007
 from ..losses.cmal import minimise_loss, maximise_loss
 from .momentum import PairMethod
 
-# %% ../../nbs/methods/02_cmal.ipynb #c003
+# %% ../../nbs/methods/02_cmal.ipynb #c008
 class CMAL(PairMethod):
     "Cross-model adversarial learning (ACL paper, Section III-B): align the online predictions, keep away from one's own target."
     name = "cmal"
     def __init__(self,
-        *args,           # as `PairMethod`: encoder, skeleton, streams, tau, hidden, projection, augment, init, target_mode
-        alpha:float=1.,  # weight of L_min
-        beta:float=1.,   # weight of L_max
+        *args,           # as `PairMethod`: encoder, skeleton, streams, tau, hidden, projection, augment, init, target_mode, weights
+        alpha:float=1.,  # weight of L_min, the pull
+        beta:float=1.,   # weight of L_max, the push
         **kwargs,        # as `PairMethod`, and what the encoder takes
     ):
         super().__init__(*args, **kwargs)
@@ -22,6 +22,6 @@ class CMAL(PairMethod):
         self.config |= dict(alpha=alpha, beta=beta)
 
     def stream_loss(self, p, p2, z, z2):
-        "From (N,D) predictions and target projections to {'loss', 'loss_min', 'loss_max'}."
+        "From (N,P) predictions and target projections to {'loss' in [-4 beta, 4 alpha], 'loss_min', 'loss_max'}."
         low, high = minimise_loss(p, p2), maximise_loss(p, p2, z, z2)
         return {"loss": self.alpha * low + self.beta * high, "loss_min": low, "loss_max": high}

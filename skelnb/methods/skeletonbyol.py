@@ -3,14 +3,14 @@
 # %% auto #0
 __all__ = ['SkeletonBYOL']
 
-# %% ../../nbs/methods/01_skeletonbyol.ipynb #c002
+# %% ../../nbs/methods/01_skeletonbyol.ipynb #c008
 from ..losses.byol import symmetric_byol_loss
 from .momentum import PairMethod
 
-# %% ../../nbs/methods/01_skeletonbyol.ipynb #c003
+# %% ../../nbs/methods/01_skeletonbyol.ipynb #c009
 class SkeletonBYOL(PairMethod):
     "The ACL paper's baseline (Section III-A): each view predicts the target network's projection of the other. No negatives, no queue."
     name = "skeletonbyol"
     def stream_loss(self, p, p2, z, z2):
-        "From (N,D) predictions and target projections to {'loss': scalar}."
+        "From (N,P) predictions and target projections to {'loss': scalar in [0,8]}."
         return {"loss": symmetric_byol_loss(p, p2, z, z2)}

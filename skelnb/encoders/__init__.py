@@ -5,4 +5,5 @@ from skelnb import _reexport
 _reexport(__name__, {
     "core": "create_encoder Encoder EncoderError ENCODERS",
     "stgcn": "STGCN load_released",
+    "tcn": "TCN place_and_speed",
 })

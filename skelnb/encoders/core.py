@@ -80,7 +80,7 @@ def _later(module, name):
     build.__name__ = name
     return build
 
-ENCODERS = {"stgcn": _later("stgcn", "STGCN")}          # name -> callable(skeleton, width=, feature_dim=, frames=, persons=, ...); add your own
+ENCODERS = {"stgcn": _later("stgcn", "STGCN"), "tcn": _later("tcn", "TCN")}      # name -> callable(skeleton, width=, feature_dim=, frames=, persons=, ...); add your own
 
 # %% ../../nbs/encoders/00_core.ipynb #c022
 def create_encoder(

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['graph_conv', 'add_dropout', 'STGCNBlock', 'STGCN', 'convert_released', 'load_released']
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c002
+# %% ../../nbs/encoders/01_stgcn.ipynb #c008
 import re
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..skeleton import NTU25
 from .core import Encoder, EncoderError
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c003
+# %% ../../nbs/encoders/01_stgcn.ipynb #c009
 def graph_conv(x, A, weight, bias, dense=16):
     """Graph convolution: y[c',t,w] = sum_k sum_v A[k,v,w] (W_k x + b_k)[c',t,v]; W and b may come before or after the sum over v.
     x (B,C,T,V), A (K,V,V), weight (K*C',C,1,1), bias (K*C',) -> (B,C',T,V). Up to `dense` channels, graph and W are one V*C x V*C' matrix
@@ -27,7 +27,7 @@ def graph_conv(x, A, weight, bias, dense=16):
         y = (h @ w.transpose(1, 2).reshape(K * C, -1)).view(B * T, V, -1) + b
     return y.view(B, T, V, -1).permute(0, 3, 1, 2)
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c004
+# %% ../../nbs/encoders/01_stgcn.ipynb #c017
 def add_dropout(residual, x, p, training=True):
     "residual + dropout(x). On the CPU p is rounded to 1/256 and one 64-bit random number serves eight cells: ten times cheaper there."
     cut = round(256 * p)                                                                 # of the 256 values of a byte, these are dropped
@@ -37,7 +37,7 @@ def add_dropout(residual, x, p, training=True):
     keep = (draws[:x.numel()] >= cut).to(x.dtype).as_strided(x.shape, torch.empty_like(x).stride())
     return torch.addcmul(residual, x, keep, value=256 / (256 - cut))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c005
+# %% ../../nbs/encoders/01_stgcn.ipynb #c019
 class STGCNBlock(nn.Module):
     "Graph convolution over the joints, then a 9-frame convolution over time, with a residual. (B,C,T,V) -> (B,C',ceil(T/stride),V)"
     def __init__(self,
@@ -55,20 +55,24 @@ class STGCNBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(cout)
         self.time = nn.Conv2d(cout, cout, (window, 1), (stride, 1), (window // 2, 0))
         self.bn2 = nn.BatchNorm2d(cout)
-        self.dropout = dropout
-        self.stride = stride
+        self.dropout, self.stride = dropout, stride
         self.residual = nn.Identity() if residual else None
         if residual and (cin != cout or stride != 1): self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
 
-    def forward(self, x, edges=None):
-        A = (self.A if edges is None else edges(self.A)) * self.importance
-        y = self.bn1(graph_conv(x, A, self.graph.weight, self.graph.bias)).relu_()
-        y = self.bn2(self.time(y))
-        if self.residual is None: return y.relu_()
-        x = self.residual(x[:, :, ::self.stride])        # frames picked by hand: oneDNN's strided 1x1 convolution overruns its buffer in this layout
-        return add_dropout(x, y, self.dropout, self.training).relu_()
+# %% ../../nbs/encoders/01_stgcn.ipynb #c020
+def _block(self,
+    x,                              # (B,C,T,V)
+    edges=None,                     # callable on the adjacency (K,V,V), before the importance
+):
+    A = (self.A if edges is None else edges(self.A)) * self.importance
+    y = self.bn1(graph_conv(x, A, self.graph.weight, self.graph.bias)).relu_()
+    y = self.bn2(self.time(y))
+    if self.residual is None: return y.relu_()
+    x = self.residual(x[:, :, ::self.stride])            # frames picked by hand: oneDNN's strided 1x1 convolution overruns its buffer in this layout
+    return add_dropout(x, y, self.dropout, self.training).relu_()
+STGCNBlock.forward = _block
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c006
+# %% ../../nbs/encoders/01_stgcn.ipynb #c022
 class STGCN(Encoder):
     """ST-GCN as the contrastive line uses it: ten blocks, widths base, 2 base, 4 base, and a last block that widens to `feature_dim`.
     (N,C,T,V,M) -> (N, feature_dim). Source: Yan et al. 2018; HiCLR section 4.2 (width 16, 256 features), ACL section IV (512)."""
@@ -90,21 +94,23 @@ class STGCN(Encoder):
         self.blocks = nn.ModuleList(
             STGCNBlock(cin, cout, A, stride, residual=i > 0, dropout=dropout) for i, (cin, (cout, stride)) in enumerate(zip(cins, plan)))
 
-    def encode(self, clips, edges=None):
-        "(B,C,T,V) -> (B, feature_dim): every person alone."
-        B, C, T, V = clips.shape
-        x = self.data_bn(clips.permute(0, 2, 3, 1).reshape(B * T, V * C))        # one mean and variance for each entry v*C + c
-        x = x.view(B, T, V, C).permute(0, 3, 1, 2)                               # (B,C,T,V), channels last in memory
-        for block in self.blocks: x = block(x, edges)
-        return x.mean((2, 3))
+# %% ../../nbs/encoders/01_stgcn.ipynb #c023
+def _encode(self, clips, edges=None):
+    "(B,C,T,V) -> (B, feature_dim): every person alone."
+    B, C, T, V = clips.shape
+    x = self.data_bn(clips.permute(0, 2, 3, 1).reshape(B * T, V * C))        # one mean and variance for each entry v*C + c
+    x = x.view(B, T, V, C).permute(0, 3, 1, 2)                               # (B,C,T,V), channels last in memory
+    for block in self.blocks: x = block(x, edges)
+    return x.mean((2, 3))
+STGCN.encode = _encode
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c007
+# %% ../../nbs/encoders/01_stgcn.ipynb #c031
 _RELEASED = [(r"^st_gcn_networks\.(\d+)\.gcn\.conv\.", r"blocks.\1.graph."), (r"^st_gcn_networks\.(\d+)\.tcn\.0\.", r"blocks.\1.bn1."),
              (r"^st_gcn_networks\.(\d+)\.tcn\.2\.", r"blocks.\1.time."), (r"^st_gcn_networks\.(\d+)\.tcn\.3\.", r"blocks.\1.bn2."),
              (r"^st_gcn_networks\.(\d+)\.residual\.", r"blocks.\1.residual."), (r"^edge_importance\.(\d+)$", r"blocks.\1.importance")]
 
 def convert_released(
-    state,                          # dict of tensors with the names of the ST-GCN / AimCLR / HiCLR / CMCS line
+    state,                          # dict of tensors with the names of the ST-GCN / AimCLR / HiCLR / ACL line
     prefix="",                      # e.g. "encoder_q." to take the query encoder out of a whole method
 ):
     "The same weights under the names of `STGCN`; the graph and the heads (fc) are left out."
@@ -117,7 +123,14 @@ def convert_released(
     if not out: raise EncoderError(f"no ST-GCN weights under prefix {prefix!r}; the file has: {', '.join(list(state)[:6])} ...")
     return out
 
+# %% ../../nbs/encoders/01_stgcn.ipynb #c032
 def load_released(encoder, state, prefix=""):
-    "Load weights of the released line into an `STGCN`, strictly: a missing, extra or ill-shaped entry is an error that names it."
-    encoder.load_state_dict(convert_released(state, prefix), strict=True)
+    "Load weights of the released line into an `STGCN`: a missing, extra or ill-shaped entry is an error that names it."
+    mine, theirs = encoder.state_dict(), convert_released(state, prefix)
+    wrong = ([f"{k} is missing" for k in mine.keys() - theirs.keys()] + [f"{k} does not belong here" for k in theirs.keys() - mine.keys()] +
+             [f"{k}: expected shape {tuple(mine[k].shape)}, got {tuple(theirs[k].shape)}" for k in mine.keys() & theirs.keys() if mine[k].shape != theirs[k].shape])
+    if wrong:
+        raise EncoderError(f"these weights do not fit (width {encoder.config['width']}, {encoder.feature_dim} features, {encoder.skeleton.name}): "
+                           + "; ".join(sorted(wrong)[:5]) + f"{' ...' if len(wrong) > 5 else ''}")
+    encoder.load_state_dict(theirs)
     return encoder

@@ -1,5 +1,6 @@
 """The protocols: against the authors' numbers, independent float64 code, scikit-learn, and what must be refused."""
 
+import importlib
 import subprocess
 import sys
 
@@ -112,6 +113,16 @@ def test_majority_is_the_floor():
     assert majority(a, b).accuracy == pytest.approx((b.y == top).double().mean().item())
 
 
+def test_calibrate_measures_the_data_and_changes_nothing_else():
+    data, net = Clips(), Net()
+    net.norm.momentum, weights = .3, [p.clone() for p in net.parameters()]
+    from skelnb.evaluate import calibrate
+    assert calibrate(net, data, batch_size=20) is net
+    torch.testing.assert_close(net.norm.running_mean, torch.as_tensor(data.x).mean((0, 2, 3, 4)), atol=1e-5, rtol=1e-4)
+    assert net.training and not net.norm.training and net.norm.momentum == .3
+    for p, old in zip(net.parameters(), weights): assert torch.equal(p, old)
+
+
 # Result --------------------------------------------------------------------------------------------------------------
 
 def test_result_counts_by_hand():
@@ -220,14 +231,26 @@ def test_linear_does_not_touch_the_global_random_state():
     assert torch.equal(torch.rand(1), want)
 
 
-def test_linear_drops_the_rate_after_the_epoch_named():
-    rates = []
-    class Spy(torch.optim.SGD):
-        def step(self, *a, **k): rates.append(self.param_groups[0]["lr"]); return super().step(*a, **k)
-    old, torch.optim.SGD = torch.optim.SGD, Spy
-    try: linear(None, blobs(128), blobs(), epochs=4, drop=2, lr=1.)
-    finally: torch.optim.SGD = old
+def test_linear_drops_the_rate_after_the_epoch_named(monkeypatch):
+    module, rates = importlib.import_module("skelnb.evaluate.linear"), []
+    class Spy(module.Descent):
+        def __call__(self): rates.append(self.lr); super().__call__()
+    monkeypatch.setattr(module, "Descent", Spy)
+    linear(None, blobs(128), blobs(), epochs=4, drop=2, lr=1.)
     assert rates == pytest.approx([1, 1, .1, .1])
+
+
+def test_descent_is_torchs_sgd():
+    from skelnb.evaluate.linear import Descent
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(6, 3), nn.Linear(6, 3)
+    theirs.load_state_dict(ours.state_dict())
+    sgd, descend = torch.optim.SGD(theirs.parameters(), .5, momentum=.9, weight_decay=.01), Descent(ours.parameters(), .5, .9, .01)
+    for _ in range(5):
+        x = torch.randn(8, 6)
+        for net, step in ((ours, descend), (theirs, sgd.step)): net(x).square().sum().backward(); step()
+        sgd.zero_grad()
+        torch.testing.assert_close(ours.weight, theirs.weight)
 
 
 def test_linear_that_diverges_says_so():

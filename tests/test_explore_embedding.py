@@ -12,8 +12,8 @@ import torch
 from skelnb.data import SkeletonData
 from skelnb.evaluate import EvaluationError, Features, knn
 from skelnb.explore import align, embed, explore_embedding
-from skelnb.explore.embedding import StaticExplorer, _clips, _fold, _live_explorer, _near, _spread
-from skelnb.player import unpack
+from skelnb.explore.embedding import STATE, _clips, _fold, _near, _spread
+from skelnb.player import safe_json, unpack
 from skelnb.skeleton import NTU25
 
 NASTY = '<img src=x onerror="window.hacked=1">', "</script><script>window.hacked=1</script>", "<!--<script>"
@@ -321,3 +321,60 @@ def test_a_narrow_page_and_two_persons(open_page, tmp_path, screenshot):
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
     screenshot(page, "explorer-narrow", full_page=True)
     assert not page.errors
+
+
+LIVE = """
+async ([esm, state]) => {
+  const bytes = t => { const b = Uint8Array.from(atob(t), c => c.charCodeAt(0)); return new DataView(b.buffer); };
+  state.points = bytes(state.points); state.near = bytes(state.near);
+  state.groups = state.groups.map(g => ({...g, codes: bytes(g.codes)}));
+  const heard = {}, fire = k => (heard["change:" + k] || []).forEach(f => f());
+  const changed = new Set();
+  const model = {
+    get: k => state[k], on: (k, f) => (heard[k] = heard[k] || []).push(f), off() {},
+    set(k, v) { state[k] = v; changed.add(k); fire(k); },
+    async save_changes() {
+      const now = [...changed]; changed.clear();
+      for (const k of now) { const sent = await window.kernel(k, state[k]); if (sent) { sent.clips.data = bytes(sent.clips.data); state.sent = sent; fire("sent"); } }
+    },
+  };
+  window.model = model; window.fire = fire; window.state = state;
+  const module = await import(URL.createObjectURL(new Blob([esm], {type: "text/javascript"})));
+  window.stop = module.default.render({model, el: document.body});
+}
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("browser")
+def test_the_live_module_asks_python_for_clips(offline_page, data):
+    "The module that JupyterLab loads, with a stand-in for the channel between browser and kernel."
+    pytest.importorskip("anywidget")
+    page, told = offline_page, []
+    e = explore_embedding(data, table(data), embed(table(data), "pca"))
+
+    def kernel(name, value):
+        told.append(name)
+        setattr(e, name, value)
+        return json.loads(safe_json(e.sent)) if name == "wanted" else None
+
+    page.goto("about:blank")
+    page.expose_function("kernel", kernel)
+    state = {k: getattr(e, k) for k in (*STATE, "fps")} | {"live": True, "store": {}, "sent": {}, "wanted": []}
+    page.evaluate(LIVE, [e._esm, json.loads(safe_json(state))])
+    root = page.locator(".skelnb-explorer")
+    playing = "i => document.querySelector('.skelnb-explorer').explorer.playing[0] === i"
+    page.wait_for_function(playing, arg=0)
+    click_point(page, root, 21)
+    page.wait_for_function(playing, arg=21)
+    assert e.selected == 21 and "wanted" in told and len(root.evaluate("e => e.explorer.playing")) == 4
+    packed = root.evaluate("e => { const c = e.explorer.clip; return {layout: c.layout, items: c.items, data: Array.from(c.data)}; }")
+    np.testing.assert_allclose(unpack({**packed, "data": bytes(packed["data"])})[0].transpose(3, 0, 2, 1), data.x[21], atol=1e-4)
+    page.evaluate("() => { state.selected = 33; fire('selected'); }")          # Python chooses
+    page.wait_for_function(playing, arg=33)
+    asked = root.evaluate("e => e.explorer.stats.asked")
+    click_point(page, root, 21)                                                 # known by now: nobody is asked again
+    page.wait_for_function(playing, arg=21)
+    assert root.evaluate("e => e.explorer.stats.asked") == asked
+    page.evaluate("stop()")
+    assert root.count() == 0 and not page.errors

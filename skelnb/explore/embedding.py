@@ -7,6 +7,7 @@ __all__ = ['MOST_GROUPS', 'STATE', 'COLOURS', 'embed', 'align', 'StaticExplorer'
 from functools import cache
 from base64 import b64encode
 from hashlib import sha256
+from importlib.resources import files
 import html, io, os, pathlib, warnings
 import numpy as np
 import torch
@@ -163,7 +164,7 @@ def _spread(xy, y, near, n):
     return kept
 
 # %% ../../nbs/explore/02_embedding.ipynb #c024
-_JS = pathlib.Path(__file__).parent.parent / "static/embedding.js" if "__file__" in globals() else None
+_JS = pathlib.Path(str(files("skelnb"))) / "static/embedding.js"
 STATE = "points layouts layout slider names near near_k groups group selected".split()
 
 class _Page:

@@ -249,7 +249,7 @@ function render({ model, el }) {
   function push(name, value) { model.set(name, value); model.save_changes(); }
   function choose(i, tell = true) {
     if (i === selected && playing.length) return;
-    selected = i;
+    selected = i; tip.style.display = "none";
     if (tell) push("selected", i);
     redraw(); describe(); ask();
   }
@@ -303,9 +303,9 @@ function render({ model, el }) {
   function point(i) {
     if (i === hover) return;
     hover = i; redraw();
-    tip.style.display = i < 0 ? "none" : "block";
+    tip.style.display = i < 0 || i === selected ? "none" : "block";       // of the chosen one, all is written at the side
     if (i < 0) return;
-    tip.textContent = [names[i], ...groups.map(g => `${g.name}: ${g.names[g.codes[i]]}`)].join("\n");
+    tip.textContent = [names[i], ...new Set([groups[0], groups[group]])].map(g => g.name ? `${g.name}: ${g.names[g.codes[i]]}` : g).join("\n");
     const x = S[2 * i], y = S[2 * i + 1], right = x > canvas.clientWidth * 0.6;
     tip.style.left = right ? "" : `${x + 14}px`; tip.style.right = right ? `${canvas.clientWidth - x + 14}px` : ""; tip.style.top = `${within(y - 12, 0, canvas.clientHeight - 70)}px`;
   }

@@ -212,7 +212,7 @@ def moving_picture(
             _paint(ax, np.where(here, now - np.array(item["middle"]), 0), packed["layout"], dict(yaw=.4 + np.pi * item["facing"], far=5 * max(wide, high)), 0, -item["floor"])
             ax.set(xlim=(-high, high), ylim=(-1.3 * high, 1.2 * high), aspect="equal"); ax.axis("off"); ax.set_title(item["label"], size=10, parse_math=False)
         canvas.draw(); pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(32))
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=True)
+    pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=True)
     return path
 
 # %% ../nbs/01_player.ipynb #c031

@@ -43,9 +43,10 @@ const STYLES = `
 .skelnb-legend small{color:#5c5c58}
 .skelnb-explorer :focus-visible{outline:2px solid #0072b2;outline-offset:1px}
 .skelnb-side h4{margin:2px 0 4px;font-size:15px;font-weight:650;overflow-wrap:anywhere;color:#1d1d1b}
-.skelnb-facts{display:grid;grid-template-columns:auto 1fr auto 1fr;gap:1px 10px;margin:0 0 6px}
-.skelnb-facts dt{color:#5c5c58;margin:0;font-weight:400}.skelnb-facts dd{margin:0;overflow-wrap:anywhere}
-.skelnb-word{margin:4px 0;color:#5c5c58;font-size:12px}
+.skelnb-explorer dl.skelnb-facts{display:grid!important;grid-template-columns:auto 1fr auto 1fr;gap:1px 10px;margin:0 0 6px;width:auto}
+.skelnb-facts dt,.skelnb-facts dd{float:none!important;width:auto!important;margin:0!important;padding:0!important;font-weight:400!important;overflow-wrap:anywhere}
+.skelnb-facts dt{color:#5c5c58!important}
+.skelnb-explorer p.skelnb-word{margin:4px 0!important;color:#5c5c58;font-size:12px}
 .skelnb-side .skelnb-player{width:auto!important}
 .skelnb-side .skelnb-stage{display:grid!important;grid-template-columns:repeat(3,minmax(0,1fr))!important;gap:6px}
 .skelnb-side .skelnb-panel{max-width:none!important;min-width:0}

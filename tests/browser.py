@@ -2,7 +2,7 @@
 
     from browser import browser, offline_page, open_page, page, screenshot  # noqa: F401
 
-`page` has `.errors` (messages of uncaught exceptions in the page); `offline_page` reaches files only and has `.requests`
+`page` has `.errors` (stacks of uncaught exceptions in the page); `offline_page` reaches files only and has `.requests`
 (every address it asked for elsewhere). Mark such tests with `pytest.mark.browser`.
 """
 
@@ -45,7 +45,7 @@ def open_page(browser):
         contexts.append(context)
         page = context.new_page()
         page.errors, page.requests = [], []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("pageerror", lambda error: page.errors.append(error.stack or str(error)))
 
         def only_files(route):
             if route.request.url.startswith(("file:", "data:", "blob:", "about:")):

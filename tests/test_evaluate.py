@@ -288,4 +288,4 @@ f = Features(torch.randn(60, 4), torch.arange(60) % 3)
 for p in (knn, linear): p(None, f, f)
 print(nearest_neighbour(f, f), clusters(f), majority(f, f))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)

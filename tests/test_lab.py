@@ -95,7 +95,7 @@ def test_the_index_ends_with_a_moving_skeleton(page, lab, screenshot):
         seen.add(pixels(canvas))
         page.wait_for_timeout(150)
     assert len(seen) >= 4, "the skeleton does not move"
-    assert not page.errors
+    assert not page.errors, "\n".join(page.errors)
 
 
 def test_the_map_plays_the_clip_that_is_clicked(page, lab, screenshot):
@@ -115,4 +115,4 @@ def test_the_map_plays_the_clip_that_is_clicked(page, lab, screenshot):
     page.wait_for_timeout(800)
     screenshot(page, "lab-embedding")
     assert before != 7
-    assert not page.errors
+    assert not page.errors, "\n".join(page.errors)

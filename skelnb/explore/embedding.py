@@ -165,7 +165,7 @@ def _spread(xy, y, near, n):
 
 # %% ../../nbs/explore/02_embedding.ipynb #c024
 _JS = pathlib.Path(str(files("skelnb"))) / "static/embedding.js"
-STATE = "points layouts layout slider names near near_k groups group selected".split()
+STATE = "points layouts map slider names near near_k groups group selected".split()
 
 class _Page:
     "A page of the explorer that needs no kernel."
@@ -223,7 +223,7 @@ def _png(e):
     "The first map as a small PNG, or None where matplotlib is missing."
     try: from PIL import Image; from matplotlib.figure import Figure; from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ImportError: return None
-    g = e.groups[e.group]; codes = np.frombuffer(g["codes"], "<u2"); xy = np.frombuffer(e.points, "<i2").reshape(-1, len(e.data), 2)[e.layout]
+    g = e.groups[e.group]; codes = np.frombuffer(g["codes"], "<u2"); xy = np.frombuffer(e.points, "<i2").reshape(-1, len(e.data), 2)[e.map]
     fig = Figure((6.4, 4.4), dpi=80, layout="constrained"); canvas, ax = FigureCanvasAgg(fig), fig.subplots()
     for c in np.unique(codes)[:30]: ax.scatter(*xy[codes == c].T, s=12, marker="os^Dv"[c // 10 % 5], color=COLOURS[c % 10], linewidths=0, label=g["names"][c])
     ax.set(xticks=[], yticks=[], aspect="equal")
@@ -279,11 +279,11 @@ def _live_explorer():
     try: import anywidget, traitlets as t
     except ImportError: return None
     class Explorer(_Explorer, anywidget.AnyWidget):
-        "The explorer in a live notebook. Traits: selected (row of the clip that plays), group, layout."
+        "The explorer in a live notebook. Traits: selected (row of the clip that plays), group, map."
         _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
         points, near = t.Bytes().tag(sync=True), t.Bytes().tag(sync=True)
         layouts, names, groups, wanted = (t.List().tag(sync=True) for _ in range(4))
-        layout, group, near_k, selected = (t.Int(0).tag(sync=True) for _ in range(4))
+        map, group, near_k, selected = (t.Int(0).tag(sync=True) for _ in range(4))
         slider, fps, live = t.Unicode("").tag(sync=True), t.Float(25.).tag(sync=True), t.Bool(True).tag(sync=True)
         store, sent = t.Dict().tag(sync=True), t.Dict().tag(sync=True)
         @t.validate("selected")
@@ -315,7 +315,7 @@ def explore_embedding(
     meta = getattr(data, "meta", None)
     names = [str(n) for n in meta["name"]] if meta is not None and "name" in meta else [f"clip {i}" for i in range(len(data))]
     state = dict(points=points, layouts=layouts, slider=slider, names=names, near=near.astype("<i4").tobytes(), near_k=k,
-                 groups=_groupings(data, predictions, colours), fps=float(fps), layout=0, group=0)
+                 groups=_groupings(data, predictions, colours), fps=float(fps), map=0, group=0)
     e = (_live_explorer() or StaticExplorer)(**state, selected=selected)
     e.data, e._order = data, _spread(np.frombuffer(points, "<i2")[:2 * len(data)].reshape(-1, 2), data.y, near, min(len(data), 3000))
     if hasattr(e, "observe"):

@@ -1,6 +1,6 @@
 // The embedding explorer: a map of clips, a point a clip; the point you choose plays beside the map, with its nearest neighbours.
 // `SkeletonPlayer` (the value of player.js) is put in front of this file by skelnb/explore/embedding.py.
-// The model holds: points, layouts, layout, slider, names, near, near_k, groups, group, selected, store, live, wanted, sent, fps, note.
+// The model holds: points, layouts, map, slider, names, near, near_k, groups, group, selected, store, live, wanted, sent, fps, note.
 
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#8c6d31", "#444444", "#b2182b"];
 const GREY = "#c9c9c4", GROUND = "#fdfdfb", INKED = "#1d1d1b", TAU = 2 * Math.PI;
@@ -129,9 +129,9 @@ function render({ model, el }) {
   let slide = null, told = null;
   if (L > 1) {
     const label = node("label", "", tools, get("slider"));
-    slide = node("input", "skelnb-layout", label); slide.type = "range"; slide.min = 0; slide.max = L - 1; slide.step = 1; slide.value = get("layout");
-    told = node("output", "", label, get("layouts")[get("layout")]);
-    slide.oninput = () => { push("layout", +slide.value); move(+slide.value); };
+    slide = node("input", "skelnb-layout", label); slide.type = "range"; slide.min = 0; slide.max = L - 1; slide.step = 1; slide.value = get("map");
+    told = node("output", "", label, get("layouts")[get("map")]);
+    slide.oninput = () => { push("map", +slide.value); move(+slide.value); };
   }
   const back = node("button", "skelnb-home", tools, "reset view"); back.type = "button"; back.onclick = home;
   const all = node("button", "skelnb-all", tools, "show all"); all.type = "button"; all.onclick = () => { chosen.clear(); key(); };
@@ -174,7 +174,7 @@ function render({ model, el }) {
     redraw();
   }
   function place(now) {
-    const at = get("layout") * 2 * N, a = from ? within((now - since) / 500, 0, 1) : 1, e = a * a * (3 - 2 * a);
+    const at = get("map") * 2 * N, a = from ? within((now - since) / 500, 0, 1) : 1, e = a * a * (3 - 2 * a);
     for (let i = 0; i < 2 * N; i++) { const to = maps[at + i] / 32767; XY[i] = from && a < 1 ? from[i] * (1 - e) + to * e : to; }
     if (a >= 1) from = null;
     return a < 1;
@@ -372,7 +372,7 @@ function render({ model, el }) {
   if (sizes) sizes.observe(canvas);
   const heard = {
     "change:selected": () => { const i = get("selected"); if (i !== selected) choose(i, false); },
-    "change:layout": () => { if (slide) slide.value = get("layout"); move(get("layout")); },
+    "change:map": () => { if (slide) slide.value = get("map"); move(get("map")); },
     "change:group": () => { if (get("group") !== group) { group = get("group"); chosen.clear(); key(); } },
     "change:sent": () => { receive(); if (selected >= 0) ask(); },
   };
@@ -380,7 +380,7 @@ function render({ model, el }) {
   for (const name in heard) model.on(name, heard[name]);
   root.explorer = { stats,                                   // for tests
     get selected() { return selected; }, get drawn() { return stats.draws; }, get hover() { return hover; }, get playing() { return [...playing]; }, get view() { return { ...view }; },
-    get stored() { return [...cache.keys()]; }, get chosen() { return [...chosen]; }, get colour() { return groups[group].name; }, get layout() { return get("layout"); }, get moving() { return !!from; },
+    get stored() { return [...cache.keys()]; }, get chosen() { return [...chosen]; }, get colour() { return groups[group].name; }, get map() { return get("map"); }, get moving() { return !!from; },
     get clip() { return inner ? inner.get("clips") : null; }, place: i => [S[2 * i], S[2 * i + 1]], near: nearest, count: N };
   place(0); receive(); key(); describe(); ask(); draw();
   return () => {

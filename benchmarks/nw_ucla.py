@@ -23,7 +23,7 @@ import torch
 import skelnb
 from skelnb.data.dataset import load
 from skelnb.encoders.core import create_encoder
-from skelnb.evaluate.features import features
+from skelnb.evaluate.features import calibrate, features
 from skelnb.evaluate.knn import knn, nearest_neighbour
 from skelnb.evaluate.linear import linear
 from skelnb.methods.momentum import create_method
@@ -48,21 +48,6 @@ def new_method(name, seed, setting):
     "A method with the first weights of one seed."
     torch.manual_seed(seed)
     return create_method(name, encoder="stgcn", skeleton="ucla20", width=8, feature_dim=64, persons=1, tau=setting["tau"], init=setting["init"])
-
-
-def calibrated(encoder, data):
-    "An untrained encoder whose batch norms have seen the training clips: the harder of the untrained baselines."
-    encoder.train()
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.reset_running_stats()
-            module.momentum = None                           # a plain mean over the batches
-        if isinstance(module, torch.nn.Dropout):
-            module.eval()
-    with torch.no_grad():
-        for index in torch.arange(len(data)).split(128):
-            encoder(data.batch(index))
-    return encoder.eval()
 
 
 def measure(encoder, train, val, test, seed):
@@ -100,10 +85,10 @@ def untrained(name, seed, setting, train, val, test):
     "The encoder of a run before its first step; its batch norms as built, and after they saw the data; and one with torch's own first weights."
     method = new_method(name, seed, setting)
     found = {"untrained": measure(method.encoders["joint"], train, val, test, seed),
-             "untrained, statistics set": measure(calibrated(method.encoders["joint"], train), train, val, test, seed)}
+             "untrained, statistics set": measure(calibrate(method.encoders["joint"], train, batch_size=128), train, val, test, seed)}
     torch.manual_seed(seed)
     other = create_encoder("stgcn", "ucla20", width=8, feature_dim=64, persons=1)
-    return {**found, "untrained, torch's weights, statistics set": measure(calibrated(other, train), train, val, test, seed)}
+    return {**found, "untrained, torch's weights, statistics set": measure(calibrate(other, train, batch_size=128), train, val, test, seed)}
 
 
 def one(name, seed, variant, data, progress):

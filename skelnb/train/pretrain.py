@@ -148,7 +148,7 @@ def train_step(run, index):
         views = run.method.views(run.data.batch(index, run.accelerator.device), run.chance)
         found = run.model(views)
         if not torch.isfinite(found["loss"]):       # stop before it reaches the weights
-            raise NonFiniteLoss(", ".join(f"{k} {float(v):.4g}" for k, v in found.items()))
+            raise NonFiniteLoss(", ".join(f"{k} {torch.as_tensor(v).item():.4g}" for k, v in found.items()))
         run.accelerator.backward(found["loss"])
         run.optimizer.step()                        # waits by itself until `accumulate` batches are in
         run.optimizer.zero_grad()

@@ -61,16 +61,20 @@ def lab(notebook: Annotated[str, typer.Argument(help="notebook to open, below th
 
 # %% ../nbs/99_cli.ipynb #c010
 @app.command()
-def prepare(name: Annotated[str, typer.Argument(help="which set: nw-ucla")],
+def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, pku1, pku2, pku1-pairs or nw-ucla")],
             src: Annotated[Path, typer.Option(help="folder with the owners' files")],
             out: Annotated[Optional[Path], typer.Option(help="folder to write (default: the cache, where load(NAME) finds it)")] = None,
-            frames: Annotated[int, typer.Option(help="frames of a prepared clip")] = 50):
-    """Read the owners' files of a data set, clean them and write the prepared set.
+            frames: Annotated[int, typer.Option(help="frames of a prepared clip")] = 50,
+            bodies: Annotated[str, typer.Option(help="NTU: first (as the released code), energy or track")] = "first",
+            missing: Annotated[Optional[Path], typer.Option(help="NTU: the list of samples with missing skeletons (default: looked for around SRC)")] = None,
+            workers: Annotated[Optional[int], typer.Option(help="processes that read (default: one a core)")] = None,
+            progress: Annotated[bool, typer.Option("--progress/--quiet", help="show a progress bar")] = True):
+    """Read the owners' files of a data set, clean them and write the prepared set. A stopped run goes on where it was.
 
     Example: skelnb prepare nw-ucla --src data/raw/nw-ucla
     """
     from skelnb.data import prepare as prepare_set
-    folder, report = prepare_set(name, src, out=out, frames=frames)
+    folder, report = prepare_set(name, src, out=out, frames=frames, bodies=bodies, missing=missing, workers=workers, progress=progress)
     print(report); print(f"prepared: {folder}")
 
 # %% ../nbs/99_cli.ipynb #c011

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from skelnb.data import DataError, FolderError, ReadError, Recording, SkeletonData, data_dir, from_recordings, load, prepare
-from skelnb.data.dataset import NTU_TRAIN_SUBJECTS, atomic_folder, ntu_name
+from skelnb.data.dataset import NTU_TRAIN_SUBJECTS, atomic_folder
+from skelnb.data.formats import ntu_name
 from skelnb.skeleton import NTU25, UCLA20, LayoutError
 from test_data_formats import ucla
 

@@ -8,5 +8,6 @@ _reexport(__name__, {
                "NTU_CLASSES NTU_PAIRS PKU_CLASSES PKU_PAIRS",
     "preprocess": "preprocess resize centre rotate_to_body",
     "streams": "to_stream STREAMS",
-    "dataset": "SkeletonData load prepare data_dir from_recordings DataError FolderError",
+    "dataset": "SkeletonData load data_dir from_recordings DataError FolderError",
+    "prepare": "prepare",
 })

@@ -594,7 +594,7 @@ def skeleton_text(
     x = np.moveaxis(recording.x.astype("f8"), 0, -1).transpose(0, 2, 1, 3)                              # (T,M,25,3)
     here, z = (x != 0).any((2, 3)), np.where(x[..., 2:] > .1, x[..., 2:], 1.)
     flat = x[..., :2] / z * [1, -1]                                                                     # pinhole: pictures of 512 x 424 and 1920 x 1080 pixels
-    rows = np.concatenate([x, 366 * flat + [256, 212], 1060 * flat + [960, 540]], -1).reshape(*here.shape, -1)
+    rows = np.concatenate([x, 366 * flat + [256, 212], 1060 * flat + [960, 540]], -1).reshape(*here.shape, 25 * 7)
     ids = [72057594037930000 + m for m in range(1, x.shape[1] + 1)] if bodies is None else bodies
     lines = [f"{len(x)}\n"]
     for row, there in zip(rows.tolist(), here):

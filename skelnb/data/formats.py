@@ -219,39 +219,47 @@ def ntu_name(name, file=None):
 class _Words:
     "Where the words of a text of numbers are: words are separated by one space, lines by one line feed."
     def __init__(self, data):
-        data = data.replace(b"\r\n", b"\n").rstrip() + b"\n"
-        if any(s in data for s in (b"  ", b" \n", b"\n ", b"\t", b"\r")) or data[:1].isspace():
-            data = b"\n".join(b" ".join(line.split()) for line in data.rstrip().split(b"\n")) + b"\n"
+        data = data.rstrip() + b"\n"
+        if b"\r" in data:                                                       # lines that end as Windows ends them
+            raw = np.frombuffer(data, np.uint8)
+            if (raw[np.flatnonzero(raw == 13) + 1] == 10).all(): data = data.replace(b"\r", b"")
+        if not self._find(data):
+            self._find(b"\n".join(b" ".join(line.split()) for line in data.rstrip().splitlines()) + b"\n")
+    def _find(self, data):
+        "True where the text is of this form."
         self.data, self.bytes = data, np.frombuffer(data, np.uint8)
-        self.ends = np.flatnonzero((self.bytes == 32) | (self.bytes == 10))     # the end of every word
-        last = np.flatnonzero(self.bytes[self.ends] == 10)                      # the last word of every line
-        self.first = np.concatenate([[0], last[:-1] + 1])                       # the first word of every line
-        self.words = last - self.first + 1                                      # how many words a line has
-        self.start, self.end = np.concatenate([[0], self.ends[last[:-1]] + 1]).tolist(), self.ends[last].tolist()
+        self.ends = np.flatnonzero(self.bytes <= 32)                            # the end of every word
+        by = self.bytes[self.ends]; last = np.flatnonzero(by == 10)             # the last word of every line
+        self.words = np.diff(last, prepend=-1)                                  # how many words a line has
+        self.first = last - self.words + 1                                      # the first word of every line
+        end = self.ends[last]; self.end, self.start = end.tolist(), [0, *(end[:-1] + 1).tolist()]
+        return np.count_nonzero(by == 32) + len(last) == len(by) and self.ends[0] > 0 and np.diff(self.ends).min(initial=2) > 1
     def __len__(self): return len(self.words)
     def line(self, i): return self.data[self.start[i]:self.end[i]]
 
     def numbers(self, lines, n):
         "(lines, n) float64: the first n words of these lines; a word that is no number becomes NaN."
-        word = self.first[lines][:, None] + np.arange(n)
-        start = np.where(word > 0, self.ends[word - 1] + 1, 0).ravel()
-        return _decimals(self.data, self.bytes, start, self.ends[word].ravel()).reshape(len(lines), n)
+        word = (self.first[lines][:, None] + np.arange(n)).ravel()
+        start = self.ends[word - 1] + 1; start[word == 0] = 0
+        return _decimals(self.data, self.bytes, start, self.ends[word]).reshape(len(lines), n)
 
 # %% ../../nbs/data/01_formats.ipynb #c039
-_TENS = 10. ** np.arange(19)
+_TENS = 10. ** np.arange(16)
 
 def _decimals(data, raw, start, end):
-    "The decimal numbers between the bytes `start` and `end`, all at once, a digit of all of them in each round; a word that is no number becomes NaN."
-    whole, places = np.zeros(len(start), np.int64), np.zeros(len(start), np.int64)
-    point, negative = np.zeros(len(start), bool), raw[start] == 45
-    at = start + negative; odd = (at >= end) | (end - at > 18)
-    for _ in range(min(int((end - at).max(initial=0)), 18)):
-        c = raw.take(at, mode="clip"); d = c - 48; inside = at < end                # bytes below "0" wrap round to above 9
-        digit, dot = (d < 10) & inside, (c == 46) & inside
-        whole = np.where(digit, whole * 10 + d, whole); places += digit & point
-        odd |= inside & ~digit & (~dot | point); point |= dot; at += 1
-    value = whole / _TENS[places]; value[negative] *= -1
-    for i in np.flatnonzero(odd | (raw[end - 1] == 46)): value[i] = _number(data[start[i]:end[i]])  # an exponent, nan, too long, not a number
+    "The decimal numbers between the bytes `start` and `end`, all at once, one place of all of them in each round; a word that is no number becomes NaN."
+    negative = raw[start] == 45; at = start + negative; n = end - at
+    W = int(min(max(n.max(initial=1), 1), 15)); c = np.empty((W, len(n)), np.uint8); place = np.arange(W, dtype=np.uint8)
+    for j in range(W): raw.take(at + j, mode="clip", out=c[j])
+    inside = place[:, None] < np.minimum(n, W).astype(np.uint8)
+    dot = (c == 46) & inside; c -= 48; digit = (c < 10) & inside; c *= digit      # bytes below "0" wrap round to above 9
+    dots, digits = dot.sum(0, np.uint8), digit.sum(0, np.uint8)
+    before = np.where(dots == 1, np.einsum("wn,w->n", dot.view(np.uint8), place), np.minimum(n, W))   # places before the dot
+    whole = np.zeros(len(n))
+    for row in c: whole *= 10; whole += row                                       # the dot and what is behind the word count as digit 0
+    value = whole / _TENS[W - before]; value = 10 * value - 9 * np.floor(value)   # takes the 0 of the dot out: 1.025 -> 1.25
+    value[negative] *= -1
+    for i in np.flatnonzero((digits + dots != n) | (dots > 1) | (digits == 0)): value[i] = _number(data[start[i]:end[i]])  # exponents, long ones, no number
     return value
 
 def _number(word):
@@ -261,24 +269,25 @@ def _number(word):
 # %% ../../nbs/data/01_formats.ipynb #c041
 LARGEST_NTU = 20_000                                # frames; no clip of NTU RGB+D has more than 300
 
-def _count(words, i, what, path):
+def _count(words, i, what, path, *place):
     "The whole number that line `i` (from 0) should be."
+    if i < len(words) and (line := words.line(i)).isdigit() and len(line) < 14: return int(line)
+    what = what % place if place else what
     if i >= len(words): raise ReadError(path, f"the file breaks off after line {len(words)}, where {what} should come", "Unpack or fetch it again, or remove it")
-    line = words.line(i)
-    if not (line.isdigit() and len(line) < 10): raise ReadError(path, f"line {i + 1}: expected {what}, got {line[:40]!r}", "Is this a .skeleton file of NTU RGB+D? Fetch it again, or leave it out")
-    return int(line)
+    raise ReadError(path, f"line {i + 1}: expected {what}, got {line[:40]!r}", "Is this a .skeleton file of NTU RGB+D? Fetch it again, or leave it out")
 
 def _ntu_bodies(words, path):
-    "(frames, bodies, rest): for every body listed (frame, place in it, first line of its joints, id), and the number of lines after the last frame."
-    T = _count(words, 0, "the number of frames", path); i, bodies = 1, []
+    "(frames, bodies, rest): for every body listed (frame, place in it, first line of its joints), and the number of lines after the last frame."
+    T = _count(words, 0, "the number of frames", path); i, bodies, V, line = 1, [], len(NTU25), words.line; joints = b"%d" % V
     if T > LARGEST_NTU: raise ReadError(path, f"line 1: {T} frames, expected at most {LARGEST_NTU}", "Fetch it again; cut a long recording of your own into clips")
     for t in range(T):
-        n = _count(words, i, f"the number of bodies in frame {t} of {T}", path); i += 1
-        for m in range(n):
-            joints = _count(words, i + 1, f"the number of joints of body {m} in frame {t}", path)
-            if joints != len(NTU25): raise ReadError(path, f"line {i + 2}, frame {t}, body {m}: expected {len(NTU25)} joints (layout {NTU25.name}), got {joints}", "Other layouts have other readers")
-            bodies.append((t, m, i + 2, words.line(i).split(b" ", 1)[0])); i += 2 + joints
-            if i > len(words): raise ReadError(path, f"the file breaks off after line {len(words)}, in frame {t} of {T}, body {m}, joint {len(words) - i + joints}", "Unpack or fetch it again, or remove it")
+        for m in range(_count(words, i, f"the number of bodies in frame %d of {T}", path, t)):
+            if i + 2 >= len(words) or line(i + 2) != joints:
+                got = _count(words, i + 2, "the number of joints of body %d in frame %d", path, m, t)
+                raise ReadError(path, f"line {i + 3}, frame {t}, body {m}: expected {V} joints (layout {NTU25.name}), got {got}", "Other layouts have other readers")
+            bodies.append((t, m, i + 3)); i += 2 + V
+            if i >= len(words): raise ReadError(path, f"the file breaks off after line {len(words)}, in frame {t} of {T}, body {m}, joint {len(words) - i - 1 + V}", "Unpack or fetch it again, or remove it")
+        i += 1
     return T, bodies, len(words) - i
 
 # %% ../../nbs/data/01_formats.ipynb #c042
@@ -287,12 +296,12 @@ def _ntu_joints(words, bodies, path):
     if not bodies: return np.zeros((0, len(NTU25), 3))
     lines = (np.array([b[2] for b in bodies])[:, None] + np.arange(len(NTU25))).ravel()
     def wrong(k, got):
-        t, m = bodies[k // len(NTU25)][:2]
+        t, m, _ = bodies[k // len(NTU25)]
         return ReadError(path, f"line {lines[k] + 1}, frame {t}, body {m}, joint {k % len(NTU25)} ({NTU25.names[k % len(NTU25)]}): {got}", "Unpack or fetch it again, or leave it out")
     if len(k := np.flatnonzero(words.words[lines] != 12)): raise wrong(k[0], f"expected 12 numbers, got {words.words[lines[k[0]]]}" + (": the file breaks off here" if lines[k[0]] == len(words) - 1 else ""))
     x = words.numbers(lines, 3)
-    with np.errstate(over="ignore"): bad = ~np.isfinite(x.astype(np.float32)).all(1)
-    if bad.any(): raise wrong(k := int(bad.argmax()), f"expected three finite numbers first, got {words.line(lines[k])[:60]!r}")
+    bad = ~(np.abs(x) < 1e30)                       # metres, as float32
+    if bad.any(): raise wrong(k := int(bad.any(1).argmax()), f"expected three finite numbers first, got {words.line(lines[k])[:60]!r}")
     return x.reshape(-1, len(NTU25), 3)
 
 # %% ../../nbs/data/01_formats.ipynb #c043
@@ -301,10 +310,10 @@ def _energy(x):
     x = x[x.sum((1, 2)) != 0]
     return float(x.reshape(-1, 3).std(0).sum()) if len(x) else 0.
 
-def _tracks(bodies, x):
+def _tracks(bodies, ids, x):
     "The slot of every body when each id keeps one: the id seen in most frames first, of equals the one that moves more, then the earlier one."
     seen, key = {}, []
-    for t, m, _, who in bodies: seen[t, who] = seen.get((t, who), -1) + 1; key.append((who, seen[t, who]))      # an id twice in a frame is two tracks
+    for (t, _, _), who in zip(bodies, ids): seen[t, who] = seen.get((t, who), -1) + 1; key.append((who, seen[t, who]))      # an id twice in a frame is two tracks
     of = {}
     for i, k in enumerate(key): of.setdefault(k, []).append(i)
     order = sorted(of, key=lambda k: (-len(of[k]), -_energy(x[of[k]]), of[k][0]))
@@ -322,8 +331,8 @@ def read_ntu(
     words = _Words(_read_bytes(path)); T, listed, rest = _ntu_bodies(words, path)
     pool = {"first": max_bodies, "energy": max(4, max_bodies), "track": np.inf}[bodies]
     listed = [b for b in listed if b[1] < pool]; joints = _ntu_joints(words, listed, path)
-    slot = _tracks(listed, joints) if bodies == "track" else np.array([b[1] for b in listed], np.int64)
-    frame = np.array([b[0] for b in listed], np.int64)
+    frame, slot, line = np.array(listed, np.int64).reshape(-1, 3).T
+    if bodies == "track": slot = _tracks(listed, [words.line(i - 2).split(b" ", 1)[0] for i in line], joints)
     if bodies == "energy":                          # slots in order of energy; of equals the later one, as the released code has it
         order = np.argsort([_energy(joints[slot == m]) for m in range(pool)], kind="stable")[::-1]; slot = np.argsort(order)[slot]
     x = np.zeros((3, T, len(NTU25), max_bodies), np.float32); keep = slot < max_bodies

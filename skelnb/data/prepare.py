@@ -159,7 +159,7 @@ def _usable(items, settings, skipped):
         for r in recordings:
             label = r.meta["label"]
             if keep and label not in keep: skipped[""] = skipped.get("", 0) + 1
-            elif not r.frames: skipped[r.name] = ["empty", r.meta.get("note") or "has no frame"]
+            elif not r.x.any(): skipped[r.name] = ["empty", r.meta.get("note") or (f"nobody is seen in its {r.frames} frames" if r.frames else "has no frame")]
             else:
                 try: yield r, preprocess(r, frames=settings["frames"]), keep.index(label) if keep else label
                 except ValueError as e: skipped[r.name] = ["without a usable frame", str(e).removeprefix(f"{r.name}: ")]

@@ -4,7 +4,7 @@ from skelnb import _reexport
 
 _reexport(__name__, {
     "synthetic": "synthesize STUDIO_CLASSES",
-    "formats": "Recording read_ucla read_ucla_folder read_ntu read_missing read_pku read_pku_labels ntu_name pku_name ReadError "
+    "formats": "Recording read_ucla read_ucla_folder read_ntu read_missing read_pku read_pku_labels read_arrays read_ctrgcn read_pyskl safe_unpickle ntu_name pku_name Recordings ReadError "
                "NTU_CLASSES NTU_PAIRS PKU_CLASSES PKU_PAIRS",
     "preprocess": "preprocess resize centre rotate_to_body",
     "streams": "to_stream STREAMS",

@@ -3,17 +3,29 @@
 # %% auto #0
 __all__ = ['UCLA_CLASSES', 'UCLA_ACTIONS', 'LARGEST_TEXT', 'NTU_CLASSES', 'NTU_PAIRS', 'LARGEST_NTU', 'PKU_CLASSES', 'PKU_PAIRS',
            'ReadError', 'Recording', 'check_numbers', 'read_json', 'ucla_name', 'read_ucla', 'find_copies', 'find_ucla',
-           'read_ucla_folder', 'ntu_name', 'read_ntu', 'read_missing', 'pku_name', 'read_pku_labels', 'read_pku']
+           'read_ucla_folder', 'ntu_name', 'read_ntu', 'read_missing', 'pku_name', 'read_pku_labels', 'read_pku',
+           'safe_unpickle', 'Recordings', 'read_arrays', 'read_ctrgcn', 'read_pyskl']
 
 # %% ../../nbs/data/01_formats.ipynb #c008
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+import copy
 import hashlib
+import itertools
 import json
+import math
+import operator
+import os
+import pickle
 import re
+import shutil
+import tempfile
+import types
 import warnings
+import zipfile
 import numpy as np
-from ..skeleton import Skeleton, NTU25, UCLA20
+from ..skeleton import Skeleton, COCO17, NTU25, UCLA20
 
 # %% ../../nbs/data/01_formats.ipynb #c009
 class ReadError(ValueError):
@@ -167,15 +179,22 @@ def read_ucla_folder(
 # %% ../../nbs/data/01_formats.ipynb #c033
 LARGEST_TEXT = 2**25                                # bytes, 34 million; the largest text file of the releases has some 10 million
 
-def _read_bytes(path, largest=LARGEST_TEXT):
-    "The content of an ordinary file of bounded size; anything else is a `ReadError`."
+def _size(path, largest=None):
+    "The size of an ordinary file that is not empty."
     try:
         if not path.is_file(): raise ReadError(path, "cannot be read (there is no such file)" if not path.exists() else "is not a file", "Check the path")
-        if path.stat().st_size > largest: raise ReadError(path, f"has {path.stat().st_size / 1e6:.0f} MB, expected at most {largest / 1e6:.0f}", "It is not a recording of this format; leave it out")
-        data = path.read_bytes()
+        n = path.stat().st_size
+        with open(path, "rb"): pass
     except (OSError, ValueError) as e:
         if isinstance(e, ReadError): raise
         raise ReadError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})", "Check the path and the permissions") from None
+    if not n: raise ReadError(path, "the file is empty", "Unpack or fetch it again; where the owners' copy is empty too, leave it out")
+    if largest and n > largest: raise ReadError(path, f"has {n / 1e6:.0f} MB, expected at most {largest / 1e6:.0f}", "It is not a file of this format, or holds too much for one file; split it, or leave it out")
+    return n
+
+def _read_bytes(path, largest=LARGEST_TEXT):
+    "The content of an ordinary file of bounded size."
+    _size(path, largest); data = path.read_bytes()
     if not data.strip(): raise ReadError(path, "the file is empty", "Unpack or fetch it again; where the owners' copy is empty too, leave it out")
     return data
 
@@ -434,3 +453,280 @@ def read_pku(
         meta = d | dict(label=action - 1, repeat=i, start=start, end=end, confidence=confidence, note=note)
         out.append(Recording(np.ascontiguousarray(x[:, first:stop]), 30., f"{head}V{d['camera']:03d}C{action:03d}L{i:03d}", meta, NTU25))
     return out
+
+# %% ../../nbs/data/01_formats.ipynb #c054
+def _dtype(code, *_):
+    "The kind of number `code`, if it is a plain one."
+    if not (isinstance(code, str) and re.fullmatch(r"[<>|=]?([biu?]1?|[iu][248]|f[248]|[SU]\d{1,6})|bool", code, re.ASCII)): raise ValueError(f"values of the kind {str(code)[:40]!r}")
+    return np.dtype(code)
+
+def _array(raw, dtype, shape, order="C"):
+    "An array on the bytes `raw`, if their number is that of the shape."
+    if isinstance(raw, str): raw = raw.encode("latin1")     # Python 2 wrote bytes so
+    if not (isinstance(raw, (bytes, bytearray)) and isinstance(dtype, np.dtype) and dtype.itemsize and type(shape) is tuple and len(shape) < 17 and all(type(n) is int and n >= 0 for n in shape)):
+        raise ValueError("an array without content, kind or shape")
+    if math.prod(shape) * dtype.itemsize != len(raw): raise ValueError(f"an array of shape {str(shape)[:60]} and kind {dtype} in {len(raw)} bytes")
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+
+def _encode(text, codec="latin1"):
+    if codec != "latin1": raise ValueError("text in another code than latin1")
+    return text.encode("latin1")
+
+def _keys(keys):
+    "Check keys of a dict or members of a set: only kinds of which nobody can make many that collide."
+    for k in keys:
+        if type(k) not in (str, int, float, bool, bytes, type(None)) or (type(k) is int and abs(k) >= 2**60): raise ValueError(f"a {type(k).__name__} as key")
+    return keys
+
+# %% ../../nbs/data/01_formats.ipynb #c055
+def _nothing(*_): raise ValueError("an array without content")
+_CALLS = {("_codecs", "encode"): _encode, ("numpy", "dtype"): _dtype, ("numpy", "ndarray"): _nothing, ("collections", "OrderedDict"): lambda items=(): dict([(_keys([k])[0], v) for k, v in items])}
+for _a in ("numpy.core.", "numpy._core."):
+    _CALLS |= {(_a + "multiarray", "_reconstruct"): lambda *_: np.zeros(0, np.int8), (_a + "multiarray", "scalar"): lambda dtype, raw: _array(raw, dtype, (1,))[0],
+               (_a + "numeric", "_frombuffer"): _array}
+for _a in ("builtins", "__builtin__"): _CALLS |= {(_a, "set"): lambda items=(): set(_keys(items)), (_a, "frozenset"): lambda items=(): frozenset(_keys(items))}
+
+class _Plain(pickle._Unpickler):
+    "Reads pickles of plain containers, numbers, text and arrays. Only instructions in `dispatch` are known, and only functions in `_CALLS` are called."
+    def __init__(self, file, size):
+        super().__init__(types.SimpleNamespace(read=lambda n: file.read(min(n, size)), readline=file.readline), encoding="latin1")
+        self.size, self.room = size, 2**28 + 8 * size       # bytes that the objects may take
+    def spend(self, n=200):
+        self.room -= n
+        if self.room < 0: raise ValueError("far more objects than such a file can hold")
+    def find_class(self, module, name):
+        if (module, name) not in _CALLS: raise ValueError(f"it asks for {str(module)[:60]}.{str(name)[:60]}, which no recording needs and which could do anything")
+        return _CALLS[module, name]
+
+# %% ../../nbs/data/01_formats.ipynb #c056
+def _call(u):
+    "Instruction REDUCE: call one of our own functions."
+    args, f = u.stack.pop(), u.stack.pop()
+    if type(f) is not types.FunctionType or f not in _CALLS.values() or type(args) is not tuple: raise ValueError("a call of something that is no function")
+    u.spend(200 + sum(len(a) for a in args if isinstance(a, (str, bytes, list)))); u.append(f(*args))
+
+def _fill(u):
+    "Instruction BUILD: an array gets its content, a kind of number its byte order; nothing else has a state."
+    state, old = u.stack.pop(), u.stack.pop()
+    if type(state) is tuple and len(state) == 5 and type(old) is np.ndarray:
+        u.spend(len(state[4]) if isinstance(state[4], str) else 0); new = _array(state[4], state[2], state[1], "F" if state[3] else "C")
+    elif type(state) is tuple and len(state) > 4 and isinstance(old, np.dtype) and state[1] in ("<", ">", "|", "=") and state[2:5] == (None, None, None):
+        new = old.newbyteorder(state[1]) if state[1] in "<>" else old
+    else: raise ValueError("an object that is no array")
+    u.append(new)
+    for key in itertools.islice(reversed(u.memo), 40):      # it was noted down before it was filled
+        if u.memo[key] is old: u.memo[key] = new
+
+def _bytearray(u):
+    n = int.from_bytes(u.read(8), "little")
+    if n > u.size: raise ValueError("the file breaks off")
+    u.append(bytearray(u.read(n)))
+
+# %% ../../nbs/data/01_formats.ipynb #c057
+def _instructions():
+    "What `_Plain` understands: {code: function}."
+    known = pickle._Unpickler.dispatch; of = lambda names: {getattr(pickle, n)[0] for n in names.split()}
+    def checked(f, keys, cost=0):
+        def run(u): u.spend(cost); _keys(keys(u.stack)); f(u)
+        return run
+    table = {c: known[c] for c in of("PROTO FRAME STOP POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
+                                     "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 APPEND APPENDS GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL")}
+    def paid(f):
+        def run(u): u.spend(); f(u)
+        return run
+    table |= {c: paid(known[c]) for c in of("MARK EMPTY_LIST LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT EMPTY_SET PUT BINPUT LONG_BINPUT MEMOIZE")}
+    for code, keys in (("SETITEM", lambda s: s[-2:-1]), ("SETITEMS", lambda s: s[::2]), ("DICT", lambda s: s[::2]), ("ADDITEMS", lambda s: s), ("FROZENSET", lambda s: s)):
+        table[getattr(pickle, code)[0]] = checked(known[getattr(pickle, code)[0]], keys, 200)
+    return table | {pickle.REDUCE[0]: _call, pickle.BUILD[0]: _fill, pickle.BYTEARRAY8[0]: _bytearray}
+_Plain.dispatch = _instructions()
+
+# %% ../../nbs/data/01_formats.ipynb #c058
+def _check_plain(top):
+    "Raise a ValueError if anything but plain data is in `top`."
+    todo, seen = [top], set()
+    while todo:
+        x = todo.pop()
+        if isinstance(x, (list, tuple, dict)):
+            if id(x) not in seen: seen.add(id(x)); todo += x.values() if isinstance(x, dict) else x
+        elif not (x is None or isinstance(x, (bool, int, float, str, bytes, bytearray, set, frozenset, np.ndarray, np.generic, np.dtype))): raise ValueError(f"an object of kind {type(x).__name__}")
+
+def safe_unpickle(
+    path,               # a pickle file of any protocol, of Python 2 or 3
+):                      # lists, tuples, dicts, sets, numbers, text, bytes, and NumPy arrays of numbers or text (read-only)
+    "Read a pickle without running anything in it. Whatever is not plain data is a `ReadError`."
+    path = Path(path); size = _size(path, 2**32)
+    try:
+        with open(path, "rb") as f: out = _Plain(f, size).load()
+        _check_plain(out); return out
+    except EOFError: raise ReadError(path, "the file breaks off, or is no pickle", "Fetch it again, or leave it out") from None
+    except MemoryError: raise ReadError(path, "its content does not fit into memory", "Read it on a machine with more memory, or leave it out") from None
+    except Exception as e: raise ReadError(path, f"is no pickle of plain data: {_say(e)}", "Fetch it again; if you trust its source, load it with pickle yourself and save its arrays with np.save") from None
+
+def _say(e):
+    "An error from elsewhere in one short line."
+    return (f"instruction {e.args[0]}, unknown or not allowed" if isinstance(e, KeyError) and e.args and type(e.args[0]) is int else " ".join(str(e).split())[:160] or type(e).__name__)
+
+# %% ../../nbs/data/01_formats.ipynb #c061
+def _npy_header(f, size, what, path):
+    "(shape, fortran, dtype) of the .npy data that begins in the open file `f` and has `size` bytes; they are checked against `size`."
+    start = f.tell()
+    try:
+        version = np.lib.format.read_magic(f)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(f)
+    except Exception as e: raise ReadError(path, f"{what} is no NumPy array: {_say(e)}", "Fetch it again; text and pickles have other readers") from None
+    if dtype.hasobject or dtype.kind not in "biuf": raise ReadError(path, f"{what} holds values of kind {str(dtype)[:40]}, expected numbers", "Such arrays are pickles, which may run any code; ask for an array of numbers")
+    if any(type(n) is not int or n < 0 for n in shape) or (want := math.prod(shape) * dtype.itemsize) != (has := size - (f.tell() - start)):
+        raise ReadError(path, f"{what} says it has shape {str(shape)[:80]} and kind {dtype}" + (f", {want} bytes, but {has} bytes follow" if all(type(n) is int for n in shape) else ""), "The file breaks off or was changed; fetch it again")
+    return shape, fortran, dtype
+
+def _map_npy(path, what="the file", at=0, size=None):
+    "A memory-mapped array of the .npy data at byte `at` of a file."
+    whole = _size(path)
+    with open(path, "rb") as f:
+        f.seek(at); shape, fortran, dtype = _npy_header(f, whole - at if size is None else size, what, path); at = f.tell()
+    if not math.prod(shape): return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", at, shape, "F" if fortran else "C")
+
+# %% ../../nbs/data/01_formats.ipynb #c062
+class Recordings(Sequence):
+    "A sequence of `Recording` of which each is read when it is asked for. `[i]` reads one, a slice reads none; `.names` and `.labels` are there at once."
+    def __init__(self, clip, names, labels, meta, skeleton, file, fps=30.):
+        self._clip, self.names, self.labels, self._meta, self.skeleton, self.file, self.fps = clip, names, labels, meta, skeleton, file, fps
+        self._rows = range(len(names))
+    def __len__(self): return len(self._rows)
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            part = copy.copy(self); part._rows, part.names, part.labels = self._rows[i], self.names[i], self.labels[i]
+            return part
+        i = operator.index(i); row, name = self._rows[i], self.names[i]
+        with np.errstate(over="ignore"): x = np.array(self._clip(row), np.float32, order="C")
+        full = np.flatnonzero(x.any((0, 2, 3)) if x.size else []); x = x[:, :full[-1] + 1 if len(full) else 0]      # zeros at the end are filling
+        check_numbers(x, f"{self.file}, clip {row} ({name})", self.skeleton)
+        return Recording(x, self.fps, name, self._meta(row) | dict(label=int(self.labels[i])), self.skeleton)
+    def __repr__(self): return f"Recordings({len(self)} of {str(self.file)!r}, {self.skeleton.name})"
+
+def _name_meta(name):
+    "What a name of NTU RGB+D or PKU-MMD says; nothing for other names."
+    for rule in (ntu_name, pku_name):
+        try: return rule(name)
+        except ReadError: pass
+    return {}
+
+# %% ../../nbs/data/01_formats.ipynb #c063
+def _clip_array(x, what, path):
+    "Check that an array is (N,3,T,25,M)."
+    if x.ndim != 5 or x.shape[1] != 3 or x.shape[3] != len(NTU25) or 0 in x.shape[2:]:
+        raise ReadError(path, f"{what} has shape {x.shape}, expected (N,3,T,{len(NTU25)},M): clips, coordinates, frames, joints, persons", "Other layouts: make `Recording`s yourself, or use SkeletonData")
+    return x
+
+def _text(x, what, path):
+    x = x.decode("latin-1") if isinstance(x, bytes) else x
+    if not isinstance(x, str): raise ReadError(path, f"{what} should be text, got {type(x).__name__}", "Is this the file of names and labels that belongs to the array?")
+    return str(x)[:200].removesuffix(".skeleton")
+
+def _whole(values, n, path):
+    "(n,) int64 labels from 0."
+    if isinstance(values, (list, tuple)) and all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and 0 <= v < 2**31 for v in values): values = np.array(values, np.int64).reshape(-1)
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < 2**31):
+        raise ReadError(path, "the labels are not whole numbers from 0", "Is this the file of names and labels that belongs to the array?")
+    if len(values) != n: raise ReadError(path, f"expected {n} labels, got {len(values)}", "Give the two files of the same part (train or val)")
+    return values.astype(np.int64)
+
+def read_arrays(
+    npy,                # (N,3,T,25,M): *_position.npy (50 frames, preprocessed) or *_data.npy (300 frames, raw), from the scripts of ST-GCN, CrosSCLR, AimCLR, HiCLR
+    pkl,                # *_label.pkl: (names, labels)
+) -> Recordings:        # sequence of `Recording`, memory-mapped; meta: label (from 0) and what the name says
+    "The arrays that the field passes around. Labels that count from 1 (the names tell) are counted from 0."
+    npy, pkl = Path(npy), Path(pkl); x = _clip_array(_map_npy(npy), "the array", npy); pair = safe_unpickle(pkl)
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], (list, tuple, np.ndarray)) or np.ndim(pair[0][:1]) != 1: raise ReadError(pkl, f"expected a pair (names, labels), got {type(pair).__name__}", "Give the *_label.pkl beside the array")
+    names = [_text(n, f"name {i}", pkl) for i, n in enumerate(pair[0])]
+    if len(names) != len(x): raise ReadError(pkl, f"{len(names)} names for the {len(x)} clips of {npy.name}", "Give the two files of the same part (train or val)")
+    labels = _whole(pair[1], len(x), pkl); said = [_name_meta(n).get("label") for n in names]
+    if len(labels) and all(a is not None and b == a + 1 for a, b in zip(said, labels)): labels = labels - 1
+    return Recordings(lambda i: x[i], names, labels, lambda i: _name_meta(names[i]), NTU25, npy)
+
+# %% ../../nbs/data/01_formats.ipynb #c064
+def _member(archive, path, name):
+    "A NumPy array in a .npz: memory-mapped where it is stored as it is, else unpacked to a temporary file first."
+    try: info = archive.getinfo(name + ".npy")
+    except KeyError: raise ReadError(path, f"holds no {name}, but {str(sorted(archive.namelist())[:6])[:120]}", "Expected x_train, y_train, x_test and y_test, as the scripts of CTR-GCN write them") from None
+    if info.flag_bits & 1: raise ReadError(path, f"{name} is encrypted", "Fetch an archive without a password")
+    if info.compress_type == zipfile.ZIP_STORED:
+        with open(path, "rb") as f:
+            f.seek(info.header_offset); head = f.read(30)
+        if head[:4] != b"PK\3\4" or info.file_size != info.compress_size: raise ReadError(path, f"{name} is not where the list of content says", "The file was changed; fetch it again")
+        at = info.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        if at + info.file_size > path.stat().st_size: raise ReadError(path, f"the file breaks off in {name}", "Fetch it again")
+        return _map_npy(path, name, at, info.file_size)
+    if info.file_size > 300 * max(info.compress_size, 1): raise ReadError(path, f"{name} would grow to {info.file_size} bytes from {info.compress_size}", "No recordings shrink so far; leave the file out")
+    if info.file_size > shutil.disk_usage(tempfile.gettempdir()).free: raise ReadError(path, f"{name} needs {info.file_size / 1e9:.1f} GB of temporary space", f"Make room in {tempfile.gettempdir()}, or set TMPDIR to another folder")
+    return _unpacked(archive, info, path, name)
+
+def _unpacked(archive, info, path, name):
+    "The array of a compressed member, on a temporary file that goes away with it."
+    with tempfile.TemporaryFile() as out, archive.open(info) as f:
+        while block := f.read(2**20):
+            out.write(block)
+            if out.tell() > info.file_size: raise ReadError(path, f"{name} is larger than the {info.file_size} bytes it says", "The file was changed; fetch it again")
+        out.seek(0); shape, fortran, dtype = _npy_header(out, info.file_size, name, path)
+        if out.tell() + math.prod(shape) * dtype.itemsize > os.fstat(out.fileno()).st_size: raise ReadError(path, f"the file breaks off in {name}", "Fetch it again")
+        if not math.prod(shape): return np.zeros(shape, dtype)
+        return np.memmap(out, dtype, "r", out.tell(), shape, "F" if fortran else "C")
+
+# %% ../../nbs/data/01_formats.ipynb #c065
+def _one_hot(y, n, name, path):
+    "(n,) int64 from the rows (n,classes) of zeros with a single one."
+    if y.shape[:1] != (n,) or y.ndim != 2 or not y.shape[1]: raise ReadError(path, f"{name} has shape {y.shape}, expected ({n}, classes)", "Expected the arrays as the scripts of CTR-GCN write them")
+    out = np.zeros(n, np.int64)
+    for i in range(0, n, 4096):
+        rows = np.asarray(y[i:i + 4096]); wrong = ((rows != 0).sum(1) != 1) | ~(rows.max(1) == 1)
+        if wrong.any(): raise ReadError(path, f"{name}, row {i + int(wrong.argmax())}: expected one 1 among zeros", "Expected the arrays as the scripts of CTR-GCN write them")
+        out[i:i + 4096] = rows.argmax(1)
+    return out
+
+def read_ctrgcn(
+    npz,                # e.g. NTU60_CS.npz: x_train (N,T,150), y_train (N,classes), x_test, y_test
+) -> Recordings:        # sequence of `Recording` (3,T,25,2), train before test; meta: label (from 0), split 'train' or 'test'
+    "The archives that CTR-GCN's scripts write. They are memory-mapped where they are stored without compression (np.savez does so)."
+    path = Path(npz); _size(path); parts, labels, names = [], [], []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for split in ("train", "test"):
+                x, y = _member(archive, path, f"x_{split}"), _member(archive, path, f"y_{split}")
+                if x.ndim != 3 or x.shape[2] != 150 or not x.shape[1]: raise ReadError(path, f"x_{split} has shape {x.shape}, expected (N,T,150): 2 persons, 25 joints, x y z", "Other layouts: make `Recording`s yourself, or use SkeletonData")
+                labels.append(_one_hot(y, len(x), f"y_{split}", path)); parts.append(x); names += [f"{split}-{i:05d}" for i in range(len(x))]
+    except ReadError: raise
+    except Exception as e: raise ReadError(path, f"is no .npz archive: {_say(e)}", "Fetch it again; other formats have other readers") from None
+    n = len(parts[0]); row = lambda i: parts[0][i] if i < n else parts[1][i - n]
+    clip = lambda i: row(i).reshape(-1, 2, 25, 3).transpose(3, 0, 2, 1)
+    return Recordings(clip, names, np.concatenate(labels), lambda i: dict(split="train" if i < n else "test"), NTU25, path)
+
+# %% ../../nbs/data/01_formats.ipynb #c066
+_PYSKL = {(25, 3): NTU25, (17, 2): COCO17}          # (joints, coordinates) -> layout
+
+def _pyskl_clip(a, i, path):
+    "(name, label, keypoint) of one annotation, checked."
+    where = f"annotation {i}"
+    if not isinstance(a, dict) or not {"frame_dir", "label", "keypoint"} <= a.keys(): raise ReadError(path, f"{where}: expected a dict with frame_dir, label and keypoint, got {str(sorted(map(str, a))[:6])[:120] if isinstance(a, dict) else type(a).__name__}", "Is this an annotation file of PYSKL?")
+    x, name, label = a["keypoint"], _text(a["frame_dir"], f"{where}: frame_dir", path), a["label"]
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "iuf" or x.ndim != 4 or x.shape[2:] not in _PYSKL:
+        raise ReadError(path, f"{where} ({name}): expected keypoint (persons,frames,joints,coordinates) with 25 joints of 3 or 17 of 2 numbers, got {x.shape if isinstance(x, np.ndarray) else type(x).__name__}", "Other layouts: make `Recording`s yourself")
+    if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < 2**31: raise ReadError(path, f"{where} ({name}): expected a label from 0, got {str(label)[:40]}" if isinstance(label, (int, float, str)) else f"{where} ({name}): the label is no number", "Is this an annotation file of PYSKL?")
+    return name, int(label), x
+
+def read_pyskl(
+    pkl,                # e.g. ntu60_3danno.pkl or ntu60_hrnet.pkl: {'split': {name: list of names}, 'annotations': list of dicts}, or the list alone
+) -> Recordings:        # sequence of `Recording`: (3,T,25,M) in metres or (2,T,17,M) in pixels; meta: label (from 0), splits (list of names), what the name says
+    "The annotation pickles of PYSKL, read without running anything in them."
+    path = Path(pkl); d = safe_unpickle(path); split = d.get("split") or {} if isinstance(d, dict) else {}; notes = d.get("annotations") if isinstance(d, dict) else d
+    if not isinstance(notes, (list, tuple)) or not isinstance(split, dict): raise ReadError(path, f"expected a dict with 'split' and 'annotations', got {type(d).__name__}", "Is this an annotation file of PYSKL?")
+    clips = [_pyskl_clip(a, i, path) for i, a in enumerate(notes)]; layouts = {x.shape[2:] for _, _, x in clips} or {(25, 3)}
+    if len(layouts) > 1: raise ReadError(path, "some annotations have 25 joints, some 17", "Split the file by layout")
+    of = {}
+    for s, members in split.items():
+        if not isinstance(members, (list, tuple, set)): raise ReadError(path, f"split {str(s)[:40]}: expected a list of names, got {type(members).__name__}", "Is this an annotation file of PYSKL?")
+        for n in members: of.setdefault(_text(n, f"a name in split {str(s)[:40]}", path), []).append(str(s))
+    names = [c[0] for c in clips]; labels = np.array([c[1] for c in clips], np.int64)
+    return Recordings(lambda i: clips[i][2].transpose(3, 1, 2, 0), names, labels, lambda i: _name_meta(names[i]) | dict(splits=of.get(names[i], [])), _PYSKL[layouts.pop()], path)

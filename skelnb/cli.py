@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['app', 'main', 'CourseError', 'course_folder', 'lab_command', 'lab', 'prepare', 'pretrain', 'scores', 'evaluate',
-           'curve_svg', 'demo_page', 'run_demo', 'demo', 'examine', 'examine_folder', 'doctor']
+           'curve_svg', 'demo_page', 'run_demo', 'demo', 'examine', 'doctor']
 
 # %% ../nbs/99_cli.ipynb #c005
 import json, os, subprocess, sys, time
@@ -66,7 +66,7 @@ def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, 
             out: Annotated[Optional[Path], typer.Option(help="folder to write (default: the cache, where load(NAME) finds it)")] = None,
             frames: Annotated[int, typer.Option(help="frames of a prepared clip")] = 50,
             bodies: Annotated[str, typer.Option(help="NTU: first (as the released code), energy or track")] = "first",
-            missing: Annotated[Optional[Path], typer.Option(help="NTU: the list of samples with missing skeletons (default: looked for around SRC)")] = None,
+            missing: Annotated[Optional[Path], typer.Option(help="NTU: the list of samples with missing skeletons, or none (default: looked for around SRC)")] = None,
             workers: Annotated[Optional[int], typer.Option(help="processes that read (default: one a core)")] = None,
             progress: Annotated[bool, typer.Option("--progress/--quiet", help="show a progress bar")] = True):
     """Read the owners' files of a data set, clean them and write the prepared set. A stopped run goes on where it was.
@@ -74,6 +74,7 @@ def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, 
     Example: skelnb prepare nw-ucla --src data/raw/nw-ucla
     """
     from skelnb.data import prepare as prepare_set
+    if missing is not None and str(missing) == "none": missing = False
     folder, report = prepare_set(name, src, out=out, frames=frames, bodies=bodies, missing=missing, workers=workers, progress=progress)
     print(report); print(f"prepared: {folder}")
 
@@ -237,8 +238,8 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weight
     print(f"open {out / 'index.html'}")
 
 # %% ../nbs/99_cli.ipynb #c020
-def examine(folder=None):
-    "What the doctor finds, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
+def examine():
+    "What the doctor finds on this machine, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
     import importlib.metadata as im, platform, shutil
     import torch
     from skelnb.data import data_dir
@@ -252,28 +253,16 @@ def examine(folder=None):
     found.append(("ok" if free > 2 else "todo", f"data in {home}, {free:.0f} GB free"))
     prepared = sorted(p.parent.name for p in (home / "cache").glob("*/data.json"))
     found.append(("ok" if prepared else "note", "prepared sets: " + (", ".join(prepared) or "none yet; the embedded ones are made on first use")))
-    return found + (examine_folder(Path(folder)) if folder else [])
+    return found
 
 # %% ../nbs/99_cli.ipynb #c021
-def examine_folder(folder):
-    "Which data set lies in a folder, how much of it, and the command that comes next."
-    from skelnb.data import SkeletonData
-    if not folder.exists(): return [("todo", f"{folder} does not exist")]
-    if (folder / "data.json").exists():
-        return [("ok", f"{folder} is a prepared set: {SkeletonData.open(folder)}")]
-    ucla = [p for p in folder.rglob("a*_s*_e*_v*.json")]
-    if ucla:
-        whole = "all there" if len(ucla) == 1484 else f"{1484 - len(ucla)} of 1,484 missing"
-        return [("ok" if len(ucla) == 1484 else "note", f"{len(ucla):,} NW-UCLA recordings ({whole}); next: skelnb prepare nw-ucla --src {folder}")]
-    kinds = sorted({p.suffix or "(no ending)" for p in folder.rglob("*") if p.is_file()})
-    return [("todo", f"no data set known here in {folder} (files: {', '.join(kinds[:8]) or 'none'}); known now: NW-UCLA's aAA_sSS_eEE_vVV.json")]
-
 @app.command()
-def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder of recordings to look at, too")] = None):
-    """Say what is installed, what is prepared, and what to do next.
+def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder to look into (default: the installation)")] = None):
+    """Say what is installed and prepared; or, given a folder, which recordings lie in it, what is missing, and what to do next.
 
     Example: skelnb doctor data/raw/nw-ucla
     """
-    found = examine(folder)
+    from skelnb.data.prepare import doctor_folder
+    found = doctor_folder(folder) if folder else examine()
     for sign, sentence in found: print(f"[{sign:4s}] {sentence}")
     raise SystemExit(any(sign == "todo" for sign, _ in found))

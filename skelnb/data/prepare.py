@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FILES', 'MISSING', 'NAMES', 'SOURCES', 'WorkerError', 'Listing', 'walk_folder', 'find_missing', 'make_chunk',
-           'make_jobs', 'run_jobs', 'Report', 'prepare']
+           'make_jobs', 'run_jobs', 'Report', 'prepare', 'doctor_folder']
 
 # %% ../../nbs/data/05_prepare.ipynb #c002
 from contextlib import contextmanager
@@ -68,10 +68,11 @@ def _collect(src, pattern):
 def find_missing(
     src,                    # folder of the recordings
 ):                          # list of paths
-    "The lists of NTU samples with missing skeletons: in `src`, in the folder around it, and in the folders inside these two."
-    src, found = Path(src).absolute(), {}
-    for pattern in ("*issing*keleton*.txt", "*/*issing*keleton*.txt"):
-        for folder in (src, src.parent): found |= {p.name: p for p in sorted(folder.glob(pattern)) if p.name not in found and "NTU" in p.name}
+    "The lists of NTU samples with missing skeletons: anywhere below `src`, in the folder around it, and in that one's other folders."
+    src = Path(src).absolute(); above = [p for pattern in ("*.txt", "*/*.txt") for p in sorted(src.parent.glob(pattern))]
+    found = {}
+    for p in [Path(d) / n for d, names in walk_folder(src) for n in names if n.endswith(".txt")] + above:
+        if re.search("missing.*skeleton", p.name, re.IGNORECASE) and "NTU" in p.name: found.setdefault(p.name, p)
     return list(found.values())
 
 def _missing_names(missing, src, name):
@@ -341,10 +342,10 @@ def prepare(
     "Read the owners' files, preprocess them and keep the result for `load`. A killed run goes on where it was; the result is the same to the bit for any number of workers."
     from skelnb.data.dataset import _home, _target
     _check_wishes(name, frames, bodies, workers)
-    out = _target(out if out is not None else _home(name if bodies == "first" else f"{name}-{bodies}", frames))
+    out = _target(out if out is not None else _home(_called(name, bodies), frames))
     source = SOURCES[name]; work = source["find"](src, name, missing)
     settings = dict(name=name, frames=frames, bodies=bodies, labels=source.get("labels"))
-    with _partial(out, dict(name=name, frames=frames, src=str(src), files=len(work.items), chunks=-(-len(work.items) // source["chunk"]))) as folder:
+    with _partial(out, dict(name=name, frames=frames, bodies=bodies, src=str(Path(src).absolute()), files=len(work.items), chunks=-(-len(work.items) // source["chunk"]))) as folder:
         jobs = make_jobs(work.items, settings, source["chunk"], folder)
         todo = [j for j in jobs if not zipfile.is_zipfile(j["file"])]; left = sum(len(j["items"]) for j in todo)
         with _bar(name, len(work.items), len(work.items) - left, progress) as bar:
@@ -363,8 +364,95 @@ def _check_wishes(name, frames, bodies, workers):
     for what, n in (("frames", frames), ("workers", 1 if workers is None else workers)):
         if n < 1: raise DataError(f"{what} must be 1 or more, got {n}")
 
+def _called(name, bodies): return name if bodies == "first" else f"{name}-{bodies}"
 def _cores(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 def _bar(name, total, done, show):
     from tqdm.auto import tqdm
     return tqdm(total=total, initial=done, desc=name, unit="file", disable=not show)
+
+# %% ../../nbs/data/05_prepare.ipynb #c019
+def _ranges(numbers):
+    "'1 to 3, 7': whole numbers in words."
+    runs = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1: runs[-1][1] = n
+        else: runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
+
+def _look_ntu(folder, listing):
+    fits = re.compile(NAMES["ntu"], re.ASCII).fullmatch
+    files = {m[1]: Path(d) / m[0] for d, names in listing for m in map(fits, names) if m}
+    if not files: return []
+    at = lambda i: {int(n[i:i + 3]) for n in files}
+    setups, cameras, empty = at(1), at(5), sum(not p.stat().st_size for p in files.values())
+    sets = [s for s, there in (("ntu60", min(setups) <= 17), ("ntu120", max(setups) > 17)) if there]; whole = FILES[sets[-1]]
+    found = [("ok" if len(files) >= whole else "note", f"{len(files):,} NTU RGB+D recordings in {folder}: setups {_ranges(setups)}, cameras {_ranges(cameras)}, {len(at(9))} performers; all of {sets[-1]} are {whole:,}")]
+    if lost := set(range(1, 33 if sets[-1] == "ntu120" else 18)) - setups: found.append(("note", f"no file of setups {_ranges(lost)}: an archive that is not unpacked yet, or only a part of the set"))
+    if lost := {1, 2, 3} - cameras: found.append(("note", f"no file of camera {_ranges(lost)}"))
+    if empty: found.append(("note", f"{empty:,} of them empty (0 bytes): an interrupted unpacking? prepare leaves them out and lists them"))
+    lists = find_missing(folder); say = f"list of samples with missing skeletons: {', '.join(p.name for p in lists)}"
+    found.append(("ok", say) if lists else ("note", "no list of samples with missing skeletons beside them: put NTU_RGBD120_samples_with_missing_skeletons.txt there, or counts will differ from the papers'"))
+    return found + [("ok", f"next: skelnb prepare {s} --src {folder}") for s in sets]
+
+# %% ../../nbs/data/05_prepare.ipynb #c020
+def _look_pku(folder, listing):
+    found = []
+    for part in (1, 2):
+        skeletons, labels, _ = _find_pku(folder, part); both, whole = len(skeletons.keys() & labels.keys()), FILES[f"pku{part}"]
+        if not skeletons and not labels: continue
+        found.append(("ok" if both == whole else "note" if both else "todo", f"PKU-MMD Part {'I' * part} in {folder}: {len(skeletons):,} skeleton files, {len(labels):,} label files, {both:,} recordings with both (the whole set has {whole:,})"))
+        if not skeletons: found.append(("todo", "there is no skeleton file: unpack the archive of the skeletons beside the labels"))
+        if not labels: found.append(("todo", "there is no label file: unpack the archive of the labels beside the skeletons"))
+        if both: found += [("ok", f"next: skelnb prepare {s} --src {folder}") for s in (("pku1", "pku1-pairs") if part == 1 else ("pku2",))]
+        if part == 1 and both: found[-1] = ("ok", found[-1][1] + "   (its eight two-person actions only)")
+    return found
+
+def _look_ucla(folder, listing):
+    n = sum(bool(re.fullmatch(NAMES["ucla"], name)) for _, names in listing for name in names)
+    if not n: return []
+    part = "all there" if n == FILES["nw-ucla"] else f"{n:,} of {FILES['nw-ucla']:,}"
+    return [("ok" if part == "all there" else "note", f"{n:,} NW-UCLA recordings in {folder} ({part})"), ("ok", f"next: skelnb prepare nw-ucla --src {folder}")]
+
+# %% ../../nbs/data/05_prepare.ipynb #c021
+def _look_set(folder):
+    "A folder with a data.json: a prepared set, or something that calls itself so."
+    from skelnb.data.dataset import SkeletonData
+    try: data = SkeletonData.open(folder)
+    except (OSError, ValueError) as e: return [("todo", str(e))]
+    return [("ok", f"{folder} is a prepared set: {data}; protocols: {', '.join(data.protocols()) or 'none by name'}"), ("ok", f"next: skelnb pretrain {folder}")]
+
+def _look_partial(folder):
+    "The finished chunks of a run that was stopped, or that is still at work."
+    from skelnb.data.dataset import _home
+    try: about = json.loads((folder / "partial.json").read_text(encoding="utf-8")); name, frames, src, chunks = (about[k] for k in ("name", "frames", "src", "chunks"))
+    except (OSError, ValueError, KeyError, TypeError): return [("todo", f"{folder} holds unfinished work of skelnb prepare that cannot be understood; remove it and prepare again")]
+    done, out = len(list(folder.glob("*.npz"))), folder.absolute().with_name(folder.name.removesuffix(".partial"))
+    more = (f" --frames {frames}" if frames != 50 else "") + (f" --bodies {about['bodies']}" if about.get("bodies", "first") != "first" else "") + (f" --out {out}" if out != _home(_called(name, about.get("bodies", "first")), frames).absolute() else "")
+    return [("todo", f"{folder} is unfinished: {done} of {chunks} chunks of {name}. If no run is at work, go on with: skelnb prepare {name} --src {src}{more}")]
+
+def _look_inside(folder, listing):
+    "Prepared and unfinished sets in folders of `folder`."
+    return [f for d, names in listing for f in (_look_set(Path(d))[:1] if "data.json" in names else _look_partial(Path(d)) if "partial.json" in names else [])]
+
+# %% ../../nbs/data/05_prepare.ipynb #c022
+_PACKED = (".zip", ".tar", ".tgz", ".gz", ".xz", ".rar", ".7z")
+
+def doctor_folder(
+    folder,                 # any folder
+):                          # list of (sign, sentence); sign: "ok", "note" (works, but) or "todo"
+    "What lies in a folder: which data set, how many files, what is missing, what to run next."
+    folder = Path(folder)
+    if not folder.is_dir(): return [("todo", f"{folder} is a file; give the folder around it" if folder.exists() else f"{folder} does not exist")]
+    if (folder / "data.json").is_file(): return _look_set(folder)
+    if (folder / "partial.json").is_file(): return _look_partial(folder)
+    listing = list(walk_folder(folder)); files = [Path(d) / n for d, names in listing for n in names]
+    found = [f for look in (_look_ntu, _look_pku, _look_ucla, _look_inside) for f in look(folder, listing)]
+    packed = [p.name for p in files if p.suffix.lower() in _PACKED]
+    if packed: found.append(("note" if found else "todo", f"{len(packed)} archive(s), e.g. {packed[0]}: unpack what you need"))
+    if found: return found
+    if not files: return [("todo", f"{folder} is empty")]
+    kinds = {}
+    for p in files: kinds[p.suffix or "no ending"] = kinds.get(p.suffix or "no ending", 0) + 1
+    return [("todo", f"no data set known here in {folder}: {', '.join(f'{n:,} {k}' for k, n in sorted(kinds.items(), key=lambda i: -i[1])[:8])}. Known are the files of NTU RGB+D (.skeleton), PKU-MMD (.txt), "
+                     "NW-UCLA (.json) and our own folders; recordings of your own go through skelnb.data.from_recordings")]

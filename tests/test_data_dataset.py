@@ -4,7 +4,10 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import tarfile
+import time
 
 import numpy as np
 import pandas as pd
@@ -12,8 +15,8 @@ import pytest
 import torch
 
 from skelnb.data import DataError, FolderError, ReadError, Recording, SkeletonData, data_dir, from_recordings, load, prepare
-from skelnb.data.dataset import NTU_TRAIN_SUBJECTS, atomic_folder
-from skelnb.data.formats import ntu_name
+from skelnb.data.dataset import NTU_TRAIN_SUBJECTS, PROTOCOLS, atomic_folder, factors, split_of
+from skelnb.data.formats import ntu_name, read_missing
 from skelnb.skeleton import NTU25, UCLA20, LayoutError
 from test_data_formats import ucla
 
@@ -144,8 +147,98 @@ def test_protocols_by_name():
     with pytest.raises(DataError, match="did you mean 'xview'"):
         d.split("xviews")
     assert len(NTU_TRAIN_SUBJECTS) == 53 and sum(s <= 40 for s in NTU_TRAIN_SUBJECTS) == 20
-    with pytest.raises(DataError, match="expected a name like S001"):
+    with pytest.raises(ReadError, match="expected a name like S001"):
         ntu_name("S001C002P003R002A13")
+
+
+# Performers of every setup of NTU RGB+D 120 (setups 1 to 17: NTU RGB+D 60). Three cameras saw each of them twice in 60 actions, 1 to 60 or, from setup 18 on, 61 to 120.
+PERFORMERS = """1-8|3 7-14|1-2 7-8 15-19|3 7-8 20|4 10 13 15-18 21|1 7-8 15-17 19 22-24|1 7-8 15-19 25-28|1 7-8 15 19 25 29-36|7-8 15-17 19 25|7-8 13 15-19 21 25|
+1-2 7-8 15-19 25 27-28 38|7-8 15-19 25 27-28 37|7-8 15-19 25 27-28 37|7-8 15 17 19 25 27 37 39|7-8 15-17 19 25 37|7-8 19 21 25 39-40|3 7-9 15-17 20|
+8 41-45|8 41-42 46-51|8 41 43-44 52-54|55-60|61-67|55-68|57 60-64 67|55-56 58-59 65-66 68|8 41 44 49-51 69-72 74-77|6 8 11 41 43-44 78-86|8 41-43 46 48 70 73 87|
+6 8 41 43-44 48-49 51 67 74-75 80 88-90|8 11 41 43-44 48 67 75-76 81 85 88 91-96|6 8 41-44 51 67 82 85 96-101|8 41 43-44 67 102-106"""
+
+
+@pytest.fixture(scope="module")
+def ntu():
+    "All 114,480 names of NTU RGB+D 120 as a table."
+    rows = []
+    for s, text in enumerate(PERFORMERS.replace("\n", "").split("|"), 1):
+        for span in text.split():
+            a, _, b = span.partition("-")
+            rows += [(s, p) for p in range(int(a), int(b or a) + 1)]
+    names = [f"S{s:03d}C{c:03d}P{p:03d}R{r:03d}A{k:03d}" for s, p in rows for c in (1, 2, 3) for r in (1, 2) for k in (range(1, 61) if s <= 17 else range(61, 121))]
+    return factors(names)
+
+
+def sides(meta, protocol, name):
+    side = split_of(meta, protocol, name)
+    return (side == 1).sum(), (side == 0).sum()
+
+
+def test_ntu_splits_of_all_names(ntu):
+    assert len(ntu) == 114480 and ntu["name"].is_unique and ntu.subject.nunique() == 106 and ntu.label.nunique() == 120
+    sixty = ntu[ntu.setup <= 17]
+    assert len(sixty) == 56880 and sixty.subject.nunique() == 40 and sixty.label.max() == 59
+    assert sides(sixty, "xsub", "ntu60") == (40320, 16560) and sides(sixty, "xview", "ntu60") == (37920, 18960)
+    assert sides(ntu, "xsub", "ntu120") == (63360, 51120) and sides(ntu, "xset", "ntu120") == (54720, 59760)
+    train = ntu[split_of(ntu, "xsub", "ntu120") == 1]
+    assert train.subject.nunique() == 53 and ntu.subject.nunique() - 53 == 53
+
+
+@pytest.mark.outside
+def test_ntu_splits_without_the_missing_names(ntu, data_dir, tmp_path):
+    "The counts that the field uses: 302 and 535 names are left out."
+    with tarfile.open(data_dir / "ntu-rgbd-samples.tar.xz") as archive:
+        lists = [m for m in archive.getmembers() if m.name.endswith("missing_skeletons.txt")]
+        archive.extractall(tmp_path, members=lists, filter="data")
+    missing = {"120" in p.name: read_missing(p) for p in tmp_path.rglob("*.txt")}
+    assert {k: len(v) for k, v in missing.items()} == {False: 302, True: 535} and missing[False] < missing[True] <= set(ntu["name"])
+    sixty, full = ntu[(ntu.setup <= 17) & ~ntu["name"].isin(missing[False])], ntu[~ntu["name"].isin(missing[True])]
+    assert (len(sixty), len(full)) == (56578, 113945)
+    assert sides(sixty, "xsub", "ntu60") == (40091, 16487) and sides(sixty, "xview", "ntu60") == (37646, 18932)
+    assert sides(full, "xsub", "ntu120") == (63026, 50919) and sides(full, "xset", "ntu120") == (54468, 59477)
+
+
+def test_pku_splits_of_names():
+    one = factors([f"{r:04d}-{v}" for r in range(2, 365) for v in "LMR"])
+    assert sides(one, "xsub", "pku1") == (1089 - 132, 132) and sides(one, "xview", "pku1") == (726, 363)
+    assert set(one.recording[split_of(one, "xsub", "pku1-pairs") == 0]) == set(range(291, 335))
+    two = factors([f"A{a:02d}N{n:02d}-{v}" for a in range(1, 27) for n in range(1, 14) for v in "LMR"])
+    assert sides(two, "xsub", "pku2") == (1014 - 234, 234) and sides(two, "xview", "pku2") == (676, 338)
+    cut = factors(["F291V001C012L001", "F290V002C012L003", "A001N002V003C014L002"])
+    assert split_of(cut[:2], "xsub", "pku1").tolist() == [0, 1] and split_of(cut[:2], "xview", "pku1").tolist() == [1, 0] and split_of(cut[2:], "xsub", "pku2").tolist() == [0]
+
+
+@pytest.mark.outside
+def test_pku_splits_are_the_official_ones(data_dir, tmp_path):
+    with tarfile.open(data_dir / "pku-mmd-part1-labels.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    names = sorted(p.stem for p in tmp_path.rglob("Train_Label_PKU_final/*.txt"))
+    assert len(names) == 1076
+    for protocol, file, counts in (("xsub", "cross-subject.txt", (944, 132)), ("xview", "cross-view.txt", (717, 359))):
+        train, test = next(tmp_path.rglob(file)).read_text().split("Validataion")
+        side = split_of(names, protocol, "pku1")
+        assert (side.sum(), (side == 0).sum()) == counts
+        assert [n in train for n in names] == side.astype(bool).tolist() and [n in test for n in names] == (side == 0).tolist()
+
+
+def test_split_of_refuses():
+    for f, says in ((lambda: split_of(["S001C001P001R001A001"], "xsubb", "ntu60"), "did you mean 'xsub'"), (lambda: split_of(["S001C001P001R001A001"], "xset", "ntu60"), "known: xsub, xview"),
+                    (lambda: split_of([], "xsub", "ntu6"), "did you mean 'ntu60'"), (lambda: factors(["walking"]), "'walking' is not a name of a known data set"),
+                    (lambda: split_of(pd.DataFrame(dict(camera=[1])), "xsub", "ntu60"), "needs a column that the meta table lacks")):
+        with pytest.raises(DataError, match=says):
+            f()
+    assert len(factors([])) == 0 and all(PROTOCOLS.values())
+
+
+def test_val_holds_out_blocks_of_recordings_where_nobody_is_named():
+    names = [f"F{r:03d}V{v:03d}C012L001" for r in range(1, 61) for v in (1, 2, 3)] + [f"F{r:03d}V001C012L001" for r in (291, 292)]
+    meta = factors(names)
+    d = SkeletonData(np.ones((len(names), 3, 2, 25, 1), "f4"), meta.pop("label"), meta=meta, classes=[str(i) for i in range(51)], name="pku1")
+    for seed in range(4):
+        train, val, test = d.split("xsub", val=.2, seed=seed)
+        assert len(test) == 2 and val.meta.recording.nunique() == 10 and val.meta.recording.min() % 10 == 1 and val.meta.recording.max() % 10 == 0
+        assert len(train) + len(val) == 180 and not set(train.meta.recording) & set(val.meta.recording)
 
 
 # ---- folders
@@ -260,6 +353,33 @@ def test_synthetic_sets_are_made_once(monkeypatch, tmp_path):
         assert len(load("synthetic-small")) == 1
 
 
+@pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_opening_and_splitting_do_not_read_the_array(tmp_path):
+    "An array of 1.2 GB that holds nothing on disk: memory stays, and so does the clock."
+    resident = lambda: int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    shape, folder = (40000, 3, 50, 25, 2), make().save(tmp_path / "d")
+    np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype="f4", shape=shape)
+    rows = np.arange(len(np.zeros(shape[0])))
+    meta = factors([f"S{i % 32 + 1:03d}C{i % 3 + 1:03d}P{i % 106 + 1:03d}R001A{i % 120 + 1:03d}" for i in rows])
+    np.save(folder / "y.npy", meta.pop("label").to_numpy()); np.save(folder / "present.npy", np.ones((shape[0], 2), bool)); meta.to_parquet(folder / "meta.parquet")
+    about = json.loads((folder / "data.json").read_text()) | dict(name="ntu120", shape=list(shape), classes=[str(i) for i in range(120)])
+    (folder / "data.json").write_text(json.dumps(about))
+    SkeletonData.open(folder)                                       # pyarrow and its buffers are loaded
+    before, start = resident(), time.process_time()
+    d = SkeletonData.open(folder)
+    parts = [part for p in d.protocols() for part in d.split(p, val=.1)]
+    assert sum(map(len, parts)) == 2 * len(d) and all(isinstance(p._x, np.memmap) for p in parts)
+    assert resident() - before < 100e6 and time.process_time() - start < 2
+    assert d.batch([0, 39999]).shape == (2, 3, 50, 25, 2) and resident() - before < 150e6
+
+
+def test_data_sets_do_without_torch_until_a_number_is_asked_for(tmp_path):
+    folder = make().save(tmp_path / "d")
+    code = ("import sys; from skelnb.data.dataset import load; import skelnb.data.prepare; d = load(sys.argv[1]); d.split(lambda m: m.subject <= 4, val=.3); "
+            "assert 'torch' not in sys.modules; assert d.y.tolist()[:3] == [0, 1, 2] and d.present[1].all() and 'torch' in sys.modules")
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
 # ---- prepare
 
 @pytest.fixture
@@ -298,46 +418,39 @@ def test_persons_are_padded():
         from_recordings([Recording(np.zeros((3, 0, 25, 1)), name="r0", meta=dict(label=0), skeleton=NTU25)], ["a"], "mine")
 
 
-def prepare_and_die(raw, out, at):
-    "Run `prepare` in a process of its own that is killed in the middle of writing its `at`-th array."
-    child = os.fork()
-    if child == 0:
-        try:
-            save, calls = np.save, []
-
-            def die(path, x):
-                calls.append(path)
-                if len(calls) == at:
-                    pathlib.Path(path).write_bytes(b"\x93NUMPY")           # half a file, then the power goes
-                    os.kill(os.getpid(), signal.SIGKILL)
-                save(path, x)
-            np.save = die
-            prepare("nw-ucla", raw, out, progress=False)
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-@pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_killed_prepare_leaves_nothing_that_is_read(raw, tmp_path, at):
-    home = tmp_path / "cache"
-    out = home / "nw-ucla-50"
+@pytest.mark.parametrize("file", ["x.npy", "present.npy", "meta.parquet"])
+def test_a_killed_save_leaves_nothing_that_is_read(tmp_path, file):
+    "A process of its own that dies in the middle of writing a file; `prepare` under kill -9 is tested beside `prepare`."
+    out = tmp_path / "cache" / "d"
     for again in (False, True):                                      # into nothing, then over a complete set
-        assert prepare_and_die(raw, out, at) == -signal.SIGKILL
-        left = [p for p in home.iterdir() if p.name.startswith(".")]
+        child = os.fork()
+        if child == 0:
+            try:
+                save, table = np.save, pd.DataFrame.to_parquet
+
+                def die(path):
+                    if pathlib.Path(path).name == file:
+                        pathlib.Path(path).write_bytes(b"\x93NUMPY")   # half a file, then the power goes
+                        os.kill(os.getpid(), signal.SIGKILL)
+                np.save = lambda path, x: (die(path), save(path, x))
+                pd.DataFrame.to_parquet = lambda self, path, **kw: (die(path), table(self, path, **kw))
+                make().save(out)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        left = [p for p in out.parent.iterdir() if p.name.startswith(".")]
         assert len(left) == 1                                        # the half-written folder, under a hidden name ...
         with pytest.raises(FolderError, match="no data.json"):       # ... which nobody can open either
             SkeletonData.open(left[0])
         if again:
-            assert len(SkeletonData.open(out)) == 4
+            assert len(SkeletonData.open(out)) == 24
         else:
             with pytest.raises(FolderError, match="no such folder"):
                 SkeletonData.open(out)
-        prepare("nw-ucla", raw, out, progress=False)
-        assert [p.name for p in home.iterdir()] == ["nw-ucla-50"]    # the next run clears it away
-        assert len(SkeletonData.open(out)) == 4
+        make().save(out)
+        assert [p.name for p in out.parent.iterdir()] == ["d"]       # the next one clears it away
 
 
 # ---- the real recordings

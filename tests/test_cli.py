@@ -52,6 +52,23 @@ def test_demo_writes_one_page_that_needs_no_network(tmp_path):
     assert result["epochs"] == 1 and all(set(result[who]) >= {"knn", "linear_last", "nmi"} for who in ("untrained", "calibrated", "trained"))
 
 
+def test_prepare_and_doctor_go_the_whole_way(tmp_path):
+    "Made-up NTU files: the doctor says which command comes next, it is run in two processes, and the doctor knows the result."
+    from skelnb.data import synthesize
+    synthesize(n_subjects=2, n_cameras=3, n_repeats=1, n_setups=1, classes=["kick", "handshake"]).write_ntu(tmp_path / "raw", progress=False)
+    done = skelnb("doctor", tmp_path / "raw")
+    command = next(line.split("next: skelnb ")[1] for line in done.stdout.splitlines() if "next: skelnb" in line)
+    assert command == f"prepare ntu60 --src {tmp_path / 'raw'}" and done.returncode == 0
+    done = skelnb(*command.split(), "--workers", 2, "--bodies", "track", "--quiet", SKELNB_HOME=str(tmp_path / "home"))
+    assert done.returncode == 0 and "12 clips" in done.stdout and "0 file(s) skipped" in done.stdout and "no list of samples" in done.stderr, done.stderr
+    folder = tmp_path / "home" / "cache" / "ntu60-track-50"
+    assert f"prepared: {folder}" in done.stdout
+    done = skelnb("doctor", folder)
+    assert done.returncode == 0 and "12 clips" in done.stdout and "xsub, xview" in done.stdout
+    done = skelnb(*command.split(), "--missing", "none", "--out", tmp_path / "out", SKELNB_HOME=str(tmp_path / "home"))
+    assert done.returncode == 0 and "12/12" in done.stderr and "no list" not in done.stderr, done.stderr       # a progress bar
+
+
 def test_doctor_reads_the_machine_and_a_folder(tmp_path):
     done = skelnb("doctor")
     assert "torch" in done.stdout and "Python" in done.stdout and done.returncode == 0, done.stdout + done.stderr
@@ -65,6 +82,9 @@ def test_doctor_reads_the_machine_and_a_folder(tmp_path):
 @pytest.mark.parametrize("args, said", [
     (["prepare", "nw-ucla", "--src", "no-such-folder"], "no-such-folder"),
     (["prepare", "nw-uclaa", "--src", "."], "nw-ucla"),
+    (["prepare", "ntu60", "--src", ".", "--bodies", "frist"], "first"),
+    (["prepare", "ntu60", "--src", ".", "--workers", "0"], "workers must be 1 or more"),
+    (["prepare", "pku2", "--src", "tests"], "A01N02-L.txt"),
     (["pretrain", "no-such-set"], "no-such-set"),
     (["pretrain", "synthetic-small", "--method", "cmall"], "cmal"),
     (["pretrain", "synthetic-small", "--encoder", "stgnc"], "stgcn"),

@@ -23,12 +23,11 @@ class Shear(Augmentation):
         eye = torch.eye(C, device=device)
         return {"matrix": off * (1 - eye) + eye}
 
-    def transform(self, x, matrix):
-        "x (N,C,T,V,M), matrix (N,C,C) -> (N,C,T,V,M)"
-        C = x.shape[1]
+    def fuse(self, params, shape):
+        C, matrix = shape[1], params["matrix"]
         if matrix.shape[1:] != (C, C):
             raise AugmentError(f"Shear: expected matrices ({C},{C}) for {C} coordinates, got {tuple(matrix.shape[1:])}")
-        return torch.bmm(matrix, x.reshape(len(x), C, -1)).view(x.shape)
+        return None, None, matrix
 
 # %% ../../nbs/augment/01_basic.ipynb #c013
 class TemporalCrop(Augmentation):
@@ -51,15 +50,14 @@ class TemporalCrop(Augmentation):
         return torch.where(i >= T, 2 * T - 1 - i, i)
 
 # %% ../../nbs/augment/01_basic.ipynb #c014
-def _crop(self, x, start):
-    "x (N,C,T,V,M), start (N,) -> (N,C,T,V,M)"
-    N, C, T, V, M = x.shape
+def _crop(self, params, shape):
+    start, T = params["start"], shape[2]
     last = 2 * self.padding(T)
-    if N and not 0 <= start.min() <= start.max() <= last:
+    if start.device.type != "cpu": start = start.clamp(0, last)             # there a look at the numbers would wait for all work under way
+    elif len(start) and not 0 <= start.min() <= start.max() <= last:
         raise AugmentError(f"TemporalCrop: expected starts from 0 to {last} for {T} frames, got {int(start.min())} to {int(start.max())}")
-    row = torch.arange(N * C, device=x.device).view(N, C, 1) * T + self.frames(start, T)[:, None]        # of the N*C*T rows
-    return x.reshape(N * C * T, V * M).index_select(0, row.flatten()).view(x.shape)
-TemporalCrop.transform = _crop
+    return self.frames(start, T), None, None
+TemporalCrop.fuse = _crop
 
 # %% ../../nbs/augment/01_basic.ipynb #c019
 def BA(

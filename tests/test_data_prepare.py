@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import signal
 import subprocess
@@ -377,6 +378,73 @@ def test_doctor_on_empty_unknown_and_packed_folders(tmp_path):
     assert signs == ["todo"] and "2 .bvh, 1 .csv" in text and "no data set known here" in text
     (tmp_path / "nturgbd_skeletons_s001_to_s017.zip").write_bytes(b"PK")
     assert "unpack" in said(tmp_path)[1]
+
+
+# ---- what others have prepared
+
+def write_arrays(folder, data, rows, part, kind="position", first=0):
+    x = np.zeros((len(rows), 3, 50, 25, 2), "f4")
+    x[..., :data.shape[4]] = data.x[rows]
+    np.save(folder / f"{part}_{kind}.npy", x)
+    (folder / f"{part}_label.pkl").write_bytes(pickle.dumps(([data.meta["name"][i] for i in rows], [int(data.meta["name"][i][-3:]) - 1 + first for i in rows])))
+
+
+@pytest.mark.parametrize("kind", ["position", "data"])
+def test_ready_arrays(studio, tree, tmp_path, kind):
+    folder = tmp_path / "xview"
+    folder.mkdir()
+    train = studio.meta.camera.to_numpy() != 1
+    for part, rows in (("train", np.nonzero(train)[0]), ("val", np.nonzero(~train)[0])):
+        write_arrays(folder, studio, rows, part, kind)
+    out, report = quiet("ntu60", tmp_path, tmp_path / "out", workers=2)
+    d = load(out)
+    assert len(d) == 36 and [len(s) for s in d.split("xview")] == [24, 12] and d.protocols() == ["xsub", "xview"]
+    order = np.argsort(d.meta["name"].to_numpy(str))
+    if kind == "position":                                          # taken as they are
+        assert np.array_equal(d.x[order], studio.x) and "taken as they are" in repr(report)
+        with pytest.raises(ReadError, match="clips of 50 frames that are already preprocessed. Ask for frames=50"):
+            quiet("ntu60", tmp_path, tmp_path / "out", frames=64)
+    raw = load(quiet("ntu60", tree, tmp_path / "raw")[0])
+    assert d.y[order].tolist() == raw.y.tolist() and d.meta["name"][order].tolist() == raw.meta["name"].tolist()
+    text = said(tmp_path / "xview")[1]
+    assert "24 clips" in text and "skelnb prepare ntu60" in text
+    with pytest.raises(ReadError, match="has a label 49, but nw-ucla has 10 classes|not what nw-ucla has"):
+        quiet("nw-ucla", tmp_path, tmp_path / "out")
+
+
+def test_an_archive_of_ctrgcn(studio, tmp_path):
+    raw = list(studio.recordings())
+    flat = np.zeros((36, 300, 150), "f4")
+    for i, r in enumerate(raw):
+        x = np.zeros((3, 300, 25, 2), "f4")
+        x[:, :r.frames, :, :r.x.shape[3]] = r.x
+        flat[i] = x.transpose(1, 3, 2, 0).reshape(300, 150)
+    y = np.eye(60)[[int(r.name[-3:]) - 1 for r in raw]]
+    np.savez(tmp_path / "NTU60_CS.npz", x_train=flat[:24], y_train=y[:24], x_test=flat[24:], y_test=y[24:])
+    assert "skelnb prepare ntu60 --src" in said(tmp_path)[1]
+    out, report = quiet("ntu60", tmp_path / "NTU60_CS.npz", tmp_path / "out")
+    d = load(out)
+    assert d.protocols() == ["file"] and [len(s) for s in d.split("file")] == [24, 12] and d.meta.frames.tolist() == [r.frames for r in raw]
+    clip = dict(zip(studio.meta["name"], studio.x))
+    for x, r in zip(d.x, raw):
+        np.testing.assert_allclose(x, clip[r.name], atol=1e-6)
+    with pytest.raises(DataError, match="no column 'subject'"):
+        d.split("file", val=.2)
+
+
+def test_annotations_of_pyskl(studio, tmp_path):
+    notes = [dict(frame_dir=r.name, label=int(r.name[-3:]) - 1, keypoint=r.x.transpose(3, 1, 2, 0).astype("f2").astype("f4"), total_frames=r.frames) for r in studio.recordings()]
+    content = dict(split=dict(xsub_train=[notes[0]["frame_dir"]], xview_train=[notes[0]["frame_dir"]]), annotations=notes)
+    (tmp_path / "ntu60_3danno.pkl").write_bytes(pickle.dumps(content))
+    assert "skelnb prepare ntu60 --src" in said(tmp_path)[1]
+    out, _ = quiet("ntu60", tmp_path / "ntu60_3danno.pkl", tmp_path / "out", workers=3)
+    d = load(out)
+    assert d.shape == (36, 3, 50, 25, 2) and d.protocols() == ["xsub", "xview"] and d.meta.splits.tolist()[0] == "xsub_train xview_train" and d.meta.splits[1] == ""
+    for n in notes:
+        n["keypoint"] = n["keypoint"][:, :, :17, :2]
+    (tmp_path / "2d.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(ReadError, match=r"holds 2 coordinates of 17 joints \(coco17\), not what ntu60 has"):
+        quiet("ntu60", tmp_path / "2d.pkl", tmp_path / "out")
 
 
 # ---- the owners' recordings

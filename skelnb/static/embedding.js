@@ -19,8 +19,8 @@ const within = (v, lo, hi) => Math.min(Math.max(v, lo), hi);
 const STYLES = `
 .skelnb-explorer{font:13px/1.4 system-ui,sans-serif;color:#1d1d1b;background:#fff;border:1px solid #d8d8d2;border-radius:10px;padding:10px;margin:4px 0;max-width:1080px;box-sizing:border-box;display:flex;flex-wrap:wrap;gap:14px;align-items:flex-start}
 .skelnb-explorer *{box-sizing:border-box}
-.skelnb-map{flex:1 1 420px;min-width:280px}
-.skelnb-side{flex:1 1 330px;min-width:260px;max-width:440px}
+.skelnb-map{flex:1.3 1 340px;min-width:280px}
+.skelnb-side{flex:1 1 290px;min-width:260px;max-width:440px}
 .skelnb-tools{display:flex;flex-wrap:wrap;gap:6px 14px;align-items:center;margin-bottom:6px}
 .skelnb-tools label{display:inline-flex;gap:6px;align-items:center}
 .skelnb-tools select,.skelnb-tools button{height:28px;border:1px solid #b8b8b0;border-radius:6px;background:#fff;color:#1d1d1b;font:inherit;padding:0 8px}
@@ -29,7 +29,7 @@ const STYLES = `
 .skelnb-tools input[type=range]{width:120px;accent-color:#0072b2}
 .skelnb-tools output{min-width:2.5em;font-variant-numeric:tabular-nums}
 .skelnb-plane{position:relative}
-.skelnb-plane canvas{display:block;width:100%;aspect-ratio:1/0.94;border:1px solid #d8d8d2;border-radius:8px;background:${GROUND};cursor:crosshair;touch-action:pan-y pinch-zoom;outline:none}
+.skelnb-plane canvas{display:block;width:100%;aspect-ratio:1/0.94;max-height:min(72vh,620px);border:1px solid #d8d8d2;border-radius:8px;background:${GROUND};cursor:crosshair;touch-action:pan-y pinch-zoom;outline:none}
 .skelnb-plane canvas:focus{box-shadow:0 0 0 2px #fff,0 0 0 4px #0072b2}
 .skelnb-plane canvas.grabbing{cursor:grabbing}
 .skelnb-tip{position:absolute;pointer-events:none;padding:3px 8px;border-radius:5px;background:rgba(30,30,30,.88);color:#fff;font-size:12px;max-width:240px;white-space:pre-line;overflow-wrap:anywhere;display:none;z-index:2}
@@ -274,7 +274,7 @@ function render({ model, el }) {
   function play(rows) {
     const [first, ...others] = rows, have = [first, ...others].filter(i => cache.has(i));
     stage.style.visibility = cache.has(first) ? "" : "hidden";
-    if (!cache.has(first)) { playing = []; word2.textContent = live ? "" : "This clip is not kept in the page. Filled points play; in a running notebook all of them do."; return; }
+    if (!cache.has(first)) { playing = []; word2.textContent = live ? "Waiting for the notebook to send the clip." : "This clip is not kept in the page. Filled points play; in a running notebook all of them do."; return; }
     const lost = rows.length - have.length;
     word2.textContent = lost && !live ? `${lost} of the neighbours ${lost > 1 ? "are" : "is"} not kept in the page.` : "";
     const size = have.reduce((n, i) => n + cache.get(i).data.length, 0), data = new Uint8Array(size);

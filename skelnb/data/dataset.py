@@ -203,6 +203,7 @@ _LIKE = dict(ntu=r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", pku1=r"F\d{3}V\d{3}C\d{3}L\d
 
 def _rules(data):
     "The rules of a `SkeletonData`: {protocol: rule(meta)}. An unknown set whose names are like those of a known one has its rules."
+    if "split" in data.meta: return dict(file=lambda m: m["split"] == "train")          # files without names bring a split of their own
     if data.name in PROTOCOLS: return PROTOCOLS[data.name]
     if data.name.startswith("synthetic"):
         from skelnb.data import synthetic

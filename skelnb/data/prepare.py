@@ -4,7 +4,7 @@
 __all__ = ['FILES', 'MISSING', 'NAMES', 'SOURCES', 'WorkerError', 'Listing', 'walk_folder', 'find_missing', 'find_arrays',
            'make_chunk', 'make_jobs', 'run_jobs', 'Report', 'prepare', 'doctor_folder']
 
-# %% ../../nbs/data/05_prepare.ipynb #c002
+# %% ../../nbs/data/05_prepare.ipynb #c010
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from . import formats
 from .formats import ReadError
 from .preprocess import preprocess
 
-# %% ../../nbs/data/05_prepare.ipynb #c003
+# %% ../../nbs/data/05_prepare.ipynb #c011
 class WorkerError(OSError):
     "Reading stopped before the end; the finished chunks are kept."
 
@@ -43,7 +43,7 @@ FILES = {"ntu60": 56880, "ntu120": 114480, "pku1": 1076, "pku2": 1009, "nw-ucla"
 MISSING = {"ntu60": 302, "ntu120": 535}             # names on the official lists
 NAMES = dict(ntu=r"(S\d{3}C\d{3}P\d{3}R\d{3}A\d{3})\.skeleton", pku1=r"(\d{4}-[LMR])\.txt", pku2=r"(A\d\dN\d\d-[LMR])\.txt", ucla=r"(a\d\d_s\d\d_e\d\d_v\d\d)\.json")
 
-# %% ../../nbs/data/05_prepare.ipynb #c004
+# %% ../../nbs/data/05_prepare.ipynb #c012
 def walk_folder(
     src,                    # a folder
 ):                          # yields (folder, names of its files), sorted
@@ -64,7 +64,7 @@ def _collect(src, pattern):
             else: files[m[1]] = os.path.join(folder, m[0])
     return dict(sorted(files.items())), twice
 
-# %% ../../nbs/data/05_prepare.ipynb #c005
+# %% ../../nbs/data/05_prepare.ipynb #c015
 def find_missing(
     src,                    # folder of the recordings
 ):                          # list of paths
@@ -87,7 +87,7 @@ def _missing_names(missing, src, name):
                       f"Put NTU_RGBD{'120' * (name == 'ntu120')}_samples_with_missing_skeletons.txt beside the files, or give missing=", stacklevel=5)
     return names, [p.name for p in paths] or ["none found"]
 
-# %% ../../nbs/data/05_prepare.ipynb #c006
+# %% ../../nbs/data/05_prepare.ipynb #c016
 def _list_ntu(src, name, missing):
     files, twice = _collect(src, NAMES["ntu"]); work = Listing()
     if not files: raise ReadError(src, "holds no file named like S001C002P003R002A013.skeleton", "Unpack the archives nturgbd_skeletons_*.zip and give the folder around their files")
@@ -105,7 +105,7 @@ def _list_ucla(src, name, missing):
     work.expect(len(work.items), name)
     return work
 
-# %% ../../nbs/data/05_prepare.ipynb #c007
+# %% ../../nbs/data/05_prepare.ipynb #c019
 def _find_pku(src, part):
     "{name: file} of the recordings and of the label files of one part, told apart by what is in them, and how many names came twice."
     skeletons, labels, twice = {}, {}, 0
@@ -130,7 +130,7 @@ def _list_pku(src, name, missing):
     work.expect(len(both), f"pku{part}")
     return work
 
-# %% ../../nbs/data/05_prepare.ipynb #c008
+# %% ../../nbs/data/05_prepare.ipynb #c022
 def find_arrays(src):
     "Pairs (*_position.npy or *_data*.npy, *_label.pkl) in the first folder at or below `src` that has some: the ready arrays of the field."
     for folder, names in walk_folder(src):
@@ -155,7 +155,7 @@ def _list_ready(src, name, frames):
     work.chunk = 1
     return work if found else None
 
-# %% ../../nbs/data/05_prepare.ipynb #c009
+# %% ../../nbs/data/05_prepare.ipynb #c023
 _NTU, _PKU = dict(find=_list_ntu, skeleton=NTU25, chunk=256), dict(find=_list_pku, skeleton=NTU25, chunk=8)
 # name -> how its files are found, its layout, how many files a chunk holds, its classes, the labels kept (all, if not said)
 SOURCES = {
@@ -182,7 +182,34 @@ def _clip(r, item, settings):
     if item[0] == "position": return np.pad(r.x, [(0, 0), (0, settings["frames"] - r.frames), (0, 0), (0, 0)])
     return preprocess(r, frames=settings["frames"], length="any" if item[0] == "ctrgcn" else "joint")
 
-# %% ../../nbs/data/05_prepare.ipynb #c010
+# %% ../../nbs/data/05_prepare.ipynb #c024
+_NTU, _PKU = dict(find=_list_ntu, skeleton=NTU25, chunk=256), dict(find=_list_pku, skeleton=NTU25, chunk=8)
+# name -> how its files are found, its layout, how many files a chunk holds, its classes, the labels kept (all, if not said)
+SOURCES = {
+    "ntu60": _NTU | dict(classes=formats.NTU_CLASSES[:60]), "ntu120": _NTU | dict(classes=formats.NTU_CLASSES),
+    "pku1": _PKU | dict(classes=formats.PKU_CLASSES), "pku2": _PKU | dict(classes=formats.PKU_CLASSES),
+    "pku1-pairs": _PKU | dict(classes=[formats.PKU_CLASSES[i] for i in formats.PKU_PAIRS], labels=formats.PKU_PAIRS),
+    "nw-ucla": dict(find=_list_ucla, skeleton=UCLA20, chunk=128, classes=formats.UCLA_CLASSES)}
+
+@lru_cache(4)
+def _clips_of(kind, *files):
+    "The `Recordings` of a file that holds many clips; opened once in a process."
+    return dict(position=formats.read_arrays, arrays=formats.read_arrays, ctrgcn=formats.read_ctrgcn, pyskl=formats.read_pyskl)[kind](*files)
+
+def _read(item, settings):
+    "The recordings of one item of a `Listing`."
+    kind, files, *row = item
+    if kind == "ntu": return [formats.read_ntu(files[0], bodies=settings["bodies"])]
+    if kind == "pku": return formats.read_pku(*files)
+    if kind == "ucla": return [formats.read_ucla(files[0])]
+    return [_clips_of(kind, *files)[row[0]]]
+
+def _clip(r, item, settings):
+    "The clip of a recording. Clips that come preprocessed are taken as they are; CTR-GCN's have their spine in the origin of the first frame, so it does not say who is there."
+    if item[0] == "position": return np.pad(r.x, [(0, 0), (0, settings["frames"] - r.frames), (0, 0), (0, 0)])
+    return preprocess(r, frames=settings["frames"], length="any" if item[0] == "ctrgcn" else "joint")
+
+# %% ../../nbs/data/05_prepare.ipynb #c027
 def _usable(items, settings, skipped):
     "Every usable recording of some items, preprocessed: (recording, clip, label). Why the others are not goes into `skipped`; under '' the number of those of other classes."
     keep = settings["labels"]
@@ -212,7 +239,7 @@ def make_chunk(items, settings):
     for i, c in enumerate(clips): x[i, ..., :c.shape[3]] = c
     return x, dict(rows=rows, prints=prints, other=skipped.pop("", 0), skipped=skipped, shape=x.shape)
 
-# %% ../../nbs/data/05_prepare.ipynb #c011
+# %% ../../nbs/data/05_prepare.ipynb #c030
 def _do(job):
     "Make one chunk and write it: the file gets its name only when it is complete."
     x, about = make_chunk(job["items"], job["settings"]); part = Path(f"{job['file']}.{os.getpid()}")
@@ -232,7 +259,7 @@ def _open(job, member):
             if again: raise
             _do(job)
 
-# %% ../../nbs/data/05_prepare.ipynb #c012
+# %% ../../nbs/data/05_prepare.ipynb #c031
 def _code():
     "A fingerprint of the code that makes clips."
     here = Path(formats.__file__).parent; key = hashlib.sha256()
@@ -248,7 +275,7 @@ def make_jobs(items, settings, size, folder):
         jobs.append(dict(file=str(Path(folder) / f"{n:05d}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.npz"), items=part, settings=settings))
     return jobs
 
-# %% ../../nbs/data/05_prepare.ipynb #c013
+# %% ../../nbs/data/05_prepare.ipynb #c034
 def _serve():
     "A worker: reads a job a line, answers a line. It ends when its input ends, so none outlives the run that started it, however that ended."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -278,7 +305,7 @@ def _feed(process, jobs, answers):
     answers.put(dict(stop=f"a worker process ended with status {process.wait()} in chunk {os.path.basename(job['file'])[:5]}; finished chunks are kept: run the same command again "
                           "(status -9: killed, often for want of memory; workers=1 needs the least)"))
 
-# %% ../../nbs/data/05_prepare.ipynb #c014
+# %% ../../nbs/data/05_prepare.ipynb #c035
 def run_jobs(
     jobs,                   # list of `make_jobs`
     workers,                # 1: in this process; more: in so many others
@@ -300,7 +327,7 @@ def run_jobs(
         for p in processes: p.kill()
         for p in processes: p.wait()
 
-# %% ../../nbs/data/05_prepare.ipynb #c015
+# %% ../../nbs/data/05_prepare.ipynb #c038
 class Report:
     "What `prepare` did: `.clips`, `.skipped` {file: why}, `.kinds` {kind of reason: n}, `.left_out` {what: n}, `.copies` {copy: original}, `.notes`, `.settings`, `.folder`."
     def __init__(self, name, folder, clips, skipped, copies, left_out, notes, settings):
@@ -315,7 +342,7 @@ class Report:
                           f"  {len(self.skipped)} file(s) skipped{kinds}", *some(self.skipped, lambda f, why: f"{f}: {why}"),
                           f"  {len(self.copies)} clip(s) are copies of another one by content", *some(self.copies, lambda a, b: f"{a} = {b}")])
 
-# %% ../../nbs/data/05_prepare.ipynb #c016
+# %% ../../nbs/data/05_prepare.ipynb #c040
 def _table(jobs, work):
     "The table of all clips with a column copy_of, the shape of all clips; `work` learns what was skipped. One chunk's part is in memory as text."
     import pandas as pd
@@ -347,7 +374,7 @@ def _assemble(jobs, name, out, work):
         _write_table(tmp, name, shape, y, present, meta, SOURCES[name]["skeleton"], list(SOURCES[name]["classes"]), dict(source=report.to_dict()))
     return report
 
-# %% ../../nbs/data/05_prepare.ipynb #c017
+# %% ../../nbs/data/05_prepare.ipynb #c043
 @contextmanager
 def _partial(out, about):
     "The folder of finished chunks beside `out`, held by one run at a time."
@@ -364,7 +391,7 @@ def _partial(out, about):
         except (ImportError, OSError): pass                     # a system without such locks
         yield folder
 
-# %% ../../nbs/data/05_prepare.ipynb #c018
+# %% ../../nbs/data/05_prepare.ipynb #c044
 def prepare(
     name,                   # "ntu60", "ntu120", "pku1", "pku2", "pku1-pairs" or "nw-ucla"
     src,                    # folder with the owners' files; or a folder of ready arrays, a .npz of CTR-GCN, a .pkl of PYSKL
@@ -390,7 +417,7 @@ def prepare(
         shutil.rmtree(folder, ignore_errors=True)
     return out, report
 
-# %% ../../nbs/data/05_prepare.ipynb #c019
+# %% ../../nbs/data/05_prepare.ipynb #c045
 def _check_wishes(name, frames, bodies, workers):
     "Refuse what cannot be meant, before any work."
     from skelnb.data.dataset import DataError, _nearest
@@ -407,7 +434,7 @@ def _bar(name, total, done, show):
     from tqdm.auto import tqdm
     return tqdm(total=total, initial=done, desc=name, unit="file", disable=not show)
 
-# %% ../../nbs/data/05_prepare.ipynb #c020
+# %% ../../nbs/data/05_prepare.ipynb #c050
 def _ranges(numbers):
     "'1 to 3, 7': whole numbers in words."
     runs = []
@@ -431,7 +458,7 @@ def _look_ntu(folder, listing):
     found.append(("ok", say) if lists else ("note", "no list of samples with missing skeletons beside them: put NTU_RGBD120_samples_with_missing_skeletons.txt there, or counts will differ from the papers'"))
     return found + [("ok", f"next: skelnb prepare {s} --src {folder}") for s in sets]
 
-# %% ../../nbs/data/05_prepare.ipynb #c021
+# %% ../../nbs/data/05_prepare.ipynb #c051
 def _look_pku(folder, listing):
     found = []
     for part in (1, 2):
@@ -450,7 +477,7 @@ def _look_ucla(folder, listing):
     part = "all there" if n == FILES["nw-ucla"] else f"{n:,} of {FILES['nw-ucla']:,}"
     return [("ok" if part == "all there" else "note", f"{n:,} NW-UCLA recordings in {folder} ({part})"), ("ok", f"next: skelnb prepare nw-ucla --src {folder}")]
 
-# %% ../../nbs/data/05_prepare.ipynb #c022
+# %% ../../nbs/data/05_prepare.ipynb #c052
 def _guess(names, classes):
     "Which set clips with these names and so many classes are likely to be."
     first = str(names[0])[:1] if len(names) else ""
@@ -494,7 +521,51 @@ def _look_inside(folder, listing):
     "Prepared and unfinished sets in folders of `folder`."
     return [f for d, names in listing for f in (_look_set(Path(d))[:1] if "data.json" in names else _look_partial(Path(d)) if "partial.json" in names else [])]
 
-# %% ../../nbs/data/05_prepare.ipynb #c023
+# %% ../../nbs/data/05_prepare.ipynb #c053
+def _guess(names, classes):
+    "Which set clips with these names and so many classes are likely to be."
+    first = str(names[0])[:1] if len(names) else ""
+    return {"F": "pku1", "A": "pku2"}.get(first, "ntu60" if classes <= 60 and all(int(n[1:4]) <= 17 for n in names if first == "S") else "ntu120")
+
+def _look_ready(folder, listing):
+    found = []
+    pairs = find_arrays(folder)
+    for npy, pkl in pairs:
+        try: clips = _clips_of("arrays", npy, pkl)
+        except ReadError as e: found.append(("todo", str(e))); continue
+        found.append(("ok", f"{len(clips):,} clips in {npy} with names and labels in {os.path.basename(pkl)}" + " (already preprocessed)" * ("_position" in npy)))
+    if pairs and len(found) > sum(s == "todo" for s, _ in found): found.append(("ok", f"next: skelnb prepare {_guess(clips.names, max(clips.labels, default=0) + 1)} --src {Path(pairs[0][0]).parent}"))
+    for path in (Path(d) / n for d, names in listing for n in names if n.endswith((".npz", ".pkl", ".pickle"))):
+        try:
+            if path.suffix == ".npz" and zipfile.is_zipfile(path) and "x_train.npy" in zipfile.ZipFile(path).namelist():
+                clips = _clips_of("ctrgcn", str(path)); name, what = _guess([], max(clips.labels, default=0) + 1), f"a CTR-GCN archive of {len(clips):,} clips; it has no names, so only its own split"
+            elif path.suffix != ".npz" and b"annotations" in path.open("rb").read(2**20): name, what = "ntu120" if "120" in path.name else "ntu60", "seems to hold annotations of PYSKL"
+            else: continue
+        except (ReadError, OSError) as e: found.append(("todo", str(e))); continue
+        found += [("ok", f"{path}: {what}"), ("ok", f"next: skelnb prepare {name} --src {path}")]
+    return found
+
+def _look_set(folder):
+    "A folder with a data.json: a prepared set, or something that calls itself so."
+    from skelnb.data.dataset import SkeletonData
+    try: data = SkeletonData.open(folder)
+    except (OSError, ValueError) as e: return [("todo", str(e))]
+    return [("ok", f"{folder} is a prepared set: {data}; protocols: {', '.join(data.protocols()) or 'none by name'}"), ("ok", f"next: skelnb pretrain {folder}")]
+
+def _look_partial(folder):
+    "The finished chunks of a run that was stopped, or that is still at work."
+    from skelnb.data.dataset import _home
+    try: about = json.loads((folder / "partial.json").read_text(encoding="utf-8")); name, frames, src, chunks = (about[k] for k in ("name", "frames", "src", "chunks"))
+    except (OSError, ValueError, KeyError, TypeError): return [("todo", f"{folder} holds unfinished work of skelnb prepare that cannot be understood; remove it and prepare again")]
+    done, out = len(list(folder.glob("*.npz"))), folder.absolute().with_name(folder.name.removesuffix(".partial"))
+    more = (f" --frames {frames}" if frames != 50 else "") + (f" --bodies {about['bodies']}" if about.get("bodies", "first") != "first" else "") + (f" --out {out}" if out != _home(_called(name, about.get("bodies", "first")), frames).absolute() else "")
+    return [("todo", f"{folder} is unfinished: {done} of {chunks} chunks of {name}. If no run is at work, go on with: skelnb prepare {name} --src {src}{more}")]
+
+def _look_inside(folder, listing):
+    "Prepared and unfinished sets in folders of `folder`."
+    return [f for d, names in listing for f in (_look_set(Path(d))[:1] if "data.json" in names else _look_partial(Path(d)) if "partial.json" in names else [])]
+
+# %% ../../nbs/data/05_prepare.ipynb #c054
 _PACKED = (".zip", ".tar", ".tgz", ".gz", ".xz", ".rar", ".7z")
 
 def doctor_folder(

@@ -285,7 +285,8 @@ def _serve():
         try: _do(job)
         except WorkerError as e: answer = dict(stop=str(e))
         except BaseException: answer = dict(stop=f"a worker failed:\n{traceback.format_exc()}")
-        print(json.dumps(answer), file=answers, flush=True)
+        try: print(json.dumps(answer), file=answers, flush=True)
+        except OSError: os._exit(1)                             # nobody listens any more
 
 def _start():
     "A worker process. It imports numpy and our readers, but neither torch nor pandas."

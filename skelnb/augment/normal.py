@@ -7,7 +7,7 @@ __all__ = ['chance', 'coin', 'SpatialFlip', 'TimeFlip', 'Rotate', 'rotation', 'G
 import torch
 from torch.nn import functional as F
 from ..skeleton import NTU25
-from .core import Augmentation, AugmentError, Compose, only
+from .core import Augmentation, AugmentError, Compose, mine
 
 # %% ../../nbs/augment/02_normal.ipynb #c003
 def chance(p):
@@ -96,6 +96,8 @@ Rotate.fuse = _turn
 class GaussianNoise(Augmentation):
     """N(0, std) metres added to every coordinate. params: on (n,) bool, noise (n,C,T,V,M), drawn where on, zeros elsewhere.
     absent="noise": an absent person (all joints zero in a frame) becomes a small cloud, as in AimCLR's and HiCLR's code; "keep": stays absent."""
+    overwrites = True
+
     def __init__(self, std=.01, p=.5, absent="noise", skeleton=NTU25):
         super().__init__(skeleton)
         if std < 0: raise AugmentError(f"expected a std of 0 metres or more, got {std}")
@@ -107,21 +109,23 @@ class GaussianNoise(Augmentation):
         if device.type != "cpu":
             return {"noise": self.std * torch.randn(shape, generator=generator, device=device) * on.view(-1, 1, 1, 1, 1), "on": on}
         rows, noise = on.nonzero().flatten(), torch.zeros(shape)
-        return {"noise": noise.index_copy_(0, rows, self.std * torch.randn(len(rows), *shape[1:], generator=generator)), "on": on}
+        return {"noise": noise.index_copy_(0, rows, torch.randn(len(rows), *shape[1:], generator=generator).mul_(self.std)), "on": on}
 
-    def transform(self, x, noise, on):
+    def transform(self, x, noise, on, own=False):
         if noise.shape[1:] != x.shape[1:]:
             raise AugmentError(f"GaussianNoise: expected noise of shape {tuple(x.shape)}, got {tuple(noise.shape)}")
-        def add(clips, rows):
-            if self.absent == "noise": return clips + noise[rows]
-            return clips + noise[rows] * (clips != 0).any(1, keepdim=True).any(3, keepdim=True)
-        return only(on, x, add)
+        if self.absent == "keep": noise = noise * (x != 0).any(1, keepdim=True).any(3, keepdim=True)
+        if x.device.type != "cpu": return torch.addcmul(x, noise, on.view(-1, 1, 1, 1, 1).to(x.dtype))
+        rows = on.nonzero().flatten()
+        return mine(x, own).index_add_(0, rows, noise.index_select(0, rows))
 
 # %% ../../nbs/augment/02_normal.ipynb #c009
 class GaussianBlur(Augmentation):
     """Smoothed along time with taps exp(-k^2 / 2 sigma^2), k = -7..7, sigma ~ U(0.1, 2) frames; beyond the ends of the clip there are zeros.
     params: on (n,) bool, sigma (n,) frames. normalise=False: the taps are used as they are and sum to some 2.5 sigma, as in AimCLR's, HiCLR's and ACL's
     code; True: the taps that fall inside the clip sum to 1, so that a still person stays as they are, at the ends too."""
+    overwrites = True
+
     def __init__(self, normalise=False, sigma=(.1, 2.), taps=15, p=.5, skeleton=NTU25):
         super().__init__(skeleton)
         if not 0 < sigma[0] <= sigma[1]: raise AugmentError(f"expected sigma=(lowest, highest), both above 0 frames, got {sigma}")
@@ -136,24 +140,30 @@ class GaussianBlur(Augmentation):
     def kernel(self, sigma):
         "sigma (N,) frames -> taps (N,taps)."
         k = torch.arange(self.taps, device=sigma.device) - self.taps // 2
-        return torch.exp(-.5 * (k / sigma.unsqueeze(1)).square())
+        taps = torch.exp(-.5 * (k / sigma.unsqueeze(1)).square())
+        return taps.masked_fill(taps < 1e-30, 0)                                # numbers near 1e-40 change nothing and make a processor ten times slower
 
 # %% ../../nbs/augment/02_normal.ipynb #c010
-def _blur(self, x, sigma, on):
-    "x (N,C,T,V,M), sigma (N,), on (N,) -> (N,C,T,V,M)"
-    C, T, V, M = x.shape[1:]
-    def smooth(clips, rows):
-        w = self.kernel(sigma[rows].to(torch.promote_types(x.dtype, torch.float32)))[:, None, :, None].to(x.dtype)      # (n,1,taps,1)
-        along = lambda z: F.conv2d(z, w, padding=(self.taps // 2, 0), groups=len(w))                                   # z (B,n,T,L): a channel is a clip
-        y = along(clips.reshape(-1, C, T, V * M).transpose(0, 1))
-        if self.normalise: y = y / along(torch.ones(1, len(w), T, 1, dtype=x.dtype, device=x.device))
-        return y.transpose(0, 1).reshape(clips.shape)
-    return only(on, x, smooth) if x.numel() else x.clone()
+def _blur(self, x, sigma, on, own=False):
+    "x (N,C,T,V,M), sigma (N,), on (N,) -> (N,C,T,V,M); on the CPU only the clips that are on are computed."
+    N, C, T, V, M = x.shape
+    taps, y = self.kernel(sigma.to(torch.promote_types(x.dtype, torch.float32))), mine(x, own)
+    if x.device.type == "cpu": rows = on.nonzero().flatten(); taps = taps[rows]
+    else: rows = torch.arange(N, device=x.device); taps = torch.where(on.unsqueeze(1), taps, (torch.arange(self.taps, device=x.device) == self.taps // 2).to(taps))
+    if not len(rows) or not x.numel(): return y
+    planes = (rows.unsqueeze(1) * C + torch.arange(C, device=x.device)).flatten()               # of the N*C planes (T,V*M): each is a channel of a convolution
+    z, weight = y.view(N * C, T, V * M).index_select(0, planes), taps.repeat_interleave(C, 0)[:, None, :, None].to(x.dtype)
+    along = lambda z: F.conv2d(z.unsqueeze(0), weight, padding=(self.taps // 2, 0), groups=len(planes)).squeeze(0)
+    blurred = along(z) / along(torch.ones_like(z[:, :, :1])) if self.normalise else along(z)
+    y.view(N * C, T, V * M).index_copy_(0, planes, blurred)
+    return y
 GaussianBlur.transform = _blur
 
 # %% ../../nbs/augment/02_normal.ipynb #c011
 class AxisMask(Augmentation):
     "One coordinate of the whole clip becomes zero (the papers' channel mask). params: on (n,) bool, axis (n,) int64. Source: AimCLR, HiCLR code."
+    overwrites = True
+
     def __init__(self, p=.5, skeleton=NTU25):
         super().__init__(skeleton)
         self.p = chance(p)
@@ -165,6 +175,12 @@ class AxisMask(Augmentation):
     def fuse(self, params, shape):
         gone = params["on"].unsqueeze(1) & (params["axis"].unsqueeze(1) == torch.arange(shape[1], device=params["on"].device))
         return None, None, torch.diag_embed((~gone).float())
+
+    def transform(self, x, axis, on, own=False):
+        if x.device.type != "cpu": return super().transform(x, axis=axis, on=on)
+        y, rows = mine(x, own), on.nonzero().flatten()
+        y.view(len(x) * x.shape[1], x[0, 0].numel() if len(x) else 0).index_fill_(0, rows * x.shape[1] + axis[rows], 0)
+        return y
 
 # %% ../../nbs/augment/02_normal.ipynb #c012
 def NA(

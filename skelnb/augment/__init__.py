@@ -8,4 +8,5 @@ _reexport(__name__, {
     "normal": "SpatialFlip TimeFlip Rotate GaussianNoise GaussianBlur AxisMask NA",
     "strong": "RandomMask SkeleAdaIN DropAddEdges",
     "growing": "growing AugmentationSet ARRANGEMENTS SETS",
+    "explorer": "explore_augment",
 })

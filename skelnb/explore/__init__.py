@@ -1,7 +1,20 @@
 """What you look at and touch."""
 
+import sys
+
 from skelnb import _reexport
 
 _reexport(__name__, {
     "embedding": "explore_embedding embed align",
 })
+
+
+def __getattr__(name):
+    "The explorer of augmentations lives beside them; it is loaded at its first use."
+    if name == "explore_augment":
+        from skelnb.augment import explore_augment
+        return explore_augment
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+sys.modules[__name__].__all__ = sorted([*sys.modules[__name__].__all__, "explore_augment"])

@@ -6,7 +6,8 @@
 Views 1 and 2 are BA (crop, shear), views 3 and 4 are BA and NA (flip, rotation, noise, blur, axis mask). The pipeline beside it is what a data loader's worker does
 in this field: one clip at a time, NumPy, float64 after the shear, and a batch stacked as float32 at the end. Both are measured in turns in the same run, so that
 whatever else the machine does hits both; seconds of the processor count for one thread against one process, the clock for all cores against as many processes
-(whose clips are not even handed over to another process). The smallest of the rounds is reported, beside the median.
+(whose clips are not even handed over to another process). The smallest of the rounds is reported, beside the median. Before measuring, 31 MB are taken and given
+back, as the first training step does: from then on glibc keeps freed memory of that size, in place of fetching it from the system page by page, for both.
 """
 
 import argparse
@@ -44,8 +45,10 @@ def along(matrix, x):
 
 
 def shear(x, amplitude=.5):
-    a = [random.uniform(-amplitude, amplitude) for _ in range(6)]
-    return along(np.array([[1, a[0], a[1]], [a[2], 1, a[3]], [a[4], a[5], 1]]), x)
+    matrix = np.eye(3)
+    for entry in ((0, 1), (1, 0), (2, 0), (0, 2), (1, 2), (2, 1)):
+        matrix[entry] = random.uniform(-amplitude, amplitude)
+    return along(matrix, x)
 
 
 def flip(x, p=.5):
@@ -105,10 +108,19 @@ def one_by_one(clips):
 
 def _start(shape, seed):
     global CLIPS
+    np.ones(31 * 2**20, np.uint8)
     CLIPS = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def _work(seed):
+def _work(job):
+    kind, seed = job
+    if kind == "batched":
+        import torch
+        from skelnb.augment import growing
+        torch.set_num_threads(1)
+        first, second = growing(["BA", "NA"])
+        x, g = torch.from_numpy(CLIPS), torch.Generator().manual_seed(seed)
+        return [t(x, g) for t in (first, first, second, second)] and None
     random.seed(seed)
     np.random.seed(seed)
     one_by_one(CLIPS)
@@ -131,6 +143,7 @@ def main(argv=None):
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15, help="turns of both; the best and the median are reported")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--one-process", action="store_true", help="leave out the comparison on all cores")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
 
@@ -153,6 +166,7 @@ def main(argv=None):
     def apply(): views = [t.apply(x, p) for t, p in zip(sets, params)]; ready(); return views
 
     here = time.perf_counter if cuda else time.process_time
+    np.ones(31 * 2**20, np.uint8)
     torch.set_num_threads(1)
     names = {"batched": batched, "draw": draw, "apply": apply, "copy": copy}
     for f in names.values(): f()
@@ -163,15 +177,18 @@ def main(argv=None):
     one = {k: summary(v) for k, v in rounds.items()}
 
     share = (args.batch + cores - 1) // cores
-    context = multiprocessing.get_context("spawn")
-    many = {"batched": [], "one_by_one": []}
-    with context.Pool(cores, _start, ((share, *shape[1:]), 1)) as pool:
-        torch.set_num_threads(cores)
-        pool.map(_work, range(cores), 1); batched()
-        for i in range(args.rounds):
-            many["one_by_one"].append(seconds(lambda: pool.map(_work, range(cores * i, cores * i + cores), 1), time.perf_counter))
-            many["batched"].append(min(seconds(batched, time.perf_counter) for _ in range(3)))
-    many = {k: summary(v) for k, v in many.items()}
+    many = {"batched": [], "batched_processes": [], "one_by_one": []}
+    if not args.one_process:
+        with multiprocessing.get_context("spawn").Pool(cores, _start, ((share, *shape[1:]), 1)) as pool:
+            torch.set_num_threads(cores)
+            each = lambda kind, i: pool.map(_work, [(kind, cores * i + k) for k in range(cores)], 1)
+            each("one_by_one", 0), each("batched", 0), batched()
+            for i in range(args.rounds):
+                many["one_by_one"].append(seconds(lambda: each("one_by_one", i), time.perf_counter))
+                many["batched"].append(min(seconds(batched, time.perf_counter) for _ in range(5)))
+                if not cuda: many["batched_processes"].append(min(seconds(lambda: each("batched", i), time.perf_counter) for _ in range(3)))
+            torch.set_num_threads(1)
+    many = {k: summary(v) for k, v in many.items() if v}
 
     faster = lambda t, key: round(t["one_by_one"][key] / t["batched"][key], 1)
     rate = lambda t: round(1e3 * args.batch / t["best_ms"])
@@ -181,19 +198,20 @@ def main(argv=None):
         device=torch.cuda.get_device_name() if cuda else "cpu",
         one_thread_one_process=dict(clock="clock" if cuda else "processor", **one, times_faster=faster(one, "best_ms"), times_faster_median=faster(one, "median_ms"),
                                     clips_a_second=rate(one["batched"]), clips_a_second_one_by_one=rate(one["one_by_one"])),
-        all_cores=dict(clock="clock", processes=cores, threads=cores, **many, times_faster=faster(many, "best_ms"), times_faster_median=faster(many, "median_ms")),
+        all_cores=many and dict(clock="clock", processes=cores, threads=cores, **many, times_faster=faster(many, "best_ms"), times_faster_median=faster(many, "median_ms"),
+                                **({} if cuda else dict(times_faster_processes=round(many["one_by_one"]["best_ms"] / many["batched_processes"]["best_ms"], 1)))),
         random_share=round(one["draw"]["best_ms"] / one["batched"]["best_ms"], 3),
         gb_a_second=round(bytes_moved / one["batched"]["best_ms"] / 1e6, 2), copy_gb_a_second=round(bytes_moved / one["copy"]["best_ms"] / 1e6, 2),
         share_of_copy=round(one["copy"]["best_ms"] / one["batched"]["best_ms"], 3), share_of_copy_without_random=round(one["copy"]["best_ms"] / one["apply"]["best_ms"], 3),
         target=8., torch=torch.__version__, numpy=np.__version__, python=platform.python_version(), machine=platform.machine(), cores=cores, load=[round(v, 1) for v in os.getloadavg()])
-    result["met"] = min(result["one_thread_one_process"]["times_faster"], result["all_cores"]["times_faster"]) >= result["target"]
+    result["met"] = min(result[k]["times_faster"] for k in ("one_thread_one_process", "all_cores") if result[k]) >= result["target"]
     out = args.out or RESULTS / ("augment-cuda.json" if cuda else "augment.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     r, a = result["one_thread_one_process"], result["all_cores"]
     print(f"four views of {args.batch} clips: {r['batched']['best_ms']:.1f} ms batched ({result['device']}), {r['one_by_one']['best_ms']:.0f} ms clip by clip: {r['times_faster']} times faster; "
-          f"{cores} threads against {cores} processes: {a['batched']['best_ms']:.1f} and {a['one_by_one']['best_ms']:.0f} ms, {a['times_faster']} times; "
-          f"random numbers {result['random_share']:.0%} of the time; {result['share_of_copy']:.0%} of a copy's bandwidth ({result['share_of_copy_without_random']:.0%} without them)")
+          + (f"{cores} threads against {cores} processes: {a['batched']['best_ms']:.1f} and {a['one_by_one']['best_ms']:.0f} ms, {a['times_faster']} times; " if a else "")
+          + f"random numbers {result['random_share']:.0%} of the time; {result['share_of_copy']:.0%} of a copy's bandwidth ({result['share_of_copy_without_random']:.0%} without them)")
     return result
 
 

@@ -1,16 +1,22 @@
 """Augmentations: the authors' numbers, and the promises every augmentation makes."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from skelnb.augment import BA, AugmentError, Augmentation, Compose, Shear, TemporalCrop
+from skelnb.augment import (BA, NA, AugmentError, Augmentation, AxisMask, Compose, GaussianBlur, GaussianNoise, RandomMask, Rotate, Shear, SkeleAdaIN, SpatialFlip,
+                            TemporalCrop, TimeFlip, growing)
+from skelnb.augment.core import rearrange
 from skelnb.skeleton import COCO17, LAYOUTS, NTU25
 
-EVERY = {"shear": Shear, "crop": TemporalCrop, "BA": BA}
+EVERY = {"shear": Shear, "crop": TemporalCrop, "BA": BA, "flip": SpatialFlip, "mirror": partial(SpatialFlip, True), "backwards": TimeFlip, "rotate": Rotate,
+         "rotate signed": partial(Rotate, signed=True), "noise": partial(GaussianNoise, absent="keep"), "blur": GaussianBlur, "blur normalised": partial(GaussianBlur, True),
+         "axis mask": AxisMask, "NA": partial(NA, absent="keep"), "mask": RandomMask, "mask each": partial(RandomMask, per="sample"),
+         "AdaIN": partial(SkeleAdaIN, absent="keep"), "AdaIN V": partial(SkeleAdaIN, "V", absent="keep"), "T2": lambda skeleton=NTU25: growing(["BA", "Mask"], skeleton)[1]}
 every = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY.keys())
 
 
@@ -19,8 +25,9 @@ def clips(n=4, c=3, t=20, v=25, m=2, seed=0):
 
 
 def rows(params, index):
-    "The params of the samples `index`, whether a dict or a Compose's list."
-    return [rows(p, index) for p in params] if isinstance(params, list) else {k: p[index] for k, p in params.items()}
+    "The params of the samples `index`, whether a dict or a Compose's list; a partner is called by its new number."
+    if isinstance(params, list): return [rows(p, index) for p in params]
+    return {k: index.argsort()[p[index]] if k == "partner" else p[index] for k, p in params.items()}
 
 
 # the authors' numbers
@@ -75,7 +82,7 @@ def test_crop_draws_every_start():
 
 @every
 def test_draws_repeat_with_the_generator_and_not_without(make):
-    x, aug = clips(), make()
+    x, aug = clips(16), make()
     g = torch.Generator().manual_seed(3)
     first, second = aug(x, g), aug(x, g)
     assert not torch.equal(first, second)
@@ -111,6 +118,66 @@ def test_gradient_reaches_the_clips(make):
     x = clips().requires_grad_()
     make()(x).square().sum().backward()
     assert x.grad.abs().sum() > 0
+
+
+@every
+@pytest.mark.parametrize("shape", [(0, 3, 20, 25, 2), (1, 3, 1, 25, 1), (3, 3, 7, 25, 0)])
+def test_nobody_and_one_frame(make, shape):
+    x = torch.randn(shape)
+    y = make()(x, torch.Generator().manual_seed(0))
+    assert y.shape == x.shape and y.isfinite().all()
+
+
+# chains: neighbours fuse
+
+def step_by_step(chain, x, params):
+    for step, p in zip(chain.steps, params): x = step_by_step(step, x, p) if isinstance(step, Compose) else step.apply(x, p)
+    return x
+
+
+STEPS = [Shear, TemporalCrop, SpatialFlip, partial(SpatialFlip, True), TimeFlip, Rotate, GaussianNoise, GaussianBlur, AxisMask, RandomMask, SkeleAdaIN, BA, NA]
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=6), n=st.integers(0, 5), t=st.integers(1, 30), m=st.integers(1, 3), seed=st.integers(0, 99))
+def test_a_chain_gives_what_its_steps_give(steps, n, t, m, seed):
+    x, chain = clips(n, 3, t, 25, m, seed), Compose([make() for make in steps])
+    before, params = x.clone(), chain.draw(x.shape, torch.Generator().manual_seed(seed))
+    y = chain.apply(x, params)
+    assert torch.equal(x, before)
+    expected = step_by_step(chain, x, params)
+    torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-6 * max(1, float(expected.abs().max() if expected.numel() else 1)))
+    torch.testing.assert_close(chain.apply(x.double(), params), step_by_step(chain, x.double(), params), rtol=1e-12, atol=1e-11)
+    if x.numel() and steps:
+        z = x.clone().requires_grad_()
+        step_by_step(chain, z, params).sum().backward()
+        w = x.clone().requires_grad_()
+        chain.apply(w, params).sum().backward()
+        torch.testing.assert_close(w.grad, z.grad, rtol=1e-4, atol=1e-4 * max(1, float(z.grad.abs().max())))
+
+
+def test_rearrange_by_hand():
+    x = torch.arange(2 * 2 * 3 * 2, dtype=torch.float32).view(1, 2, 3, 2, 2)             # C=2, T=3, V=2, M=2
+    y = rearrange(x, torch.tensor([[2, 2, 0]]), torch.tensor([[1, 0]]), torch.tensor([[[0., 1.], [1., 1.]]]))
+    picked = x[:, :, [2, 2, 0]][:, :, :, [1, 0]]
+    assert torch.equal(y[:, 0], picked[:, 1]) and torch.equal(y[:, 1], picked[:, 0] + picked[:, 1])
+    assert rearrange(x) is x
+
+
+def test_a_chain_never_writes_into_what_others_hold():
+    class Same(Augmentation):
+        def sample(self, shape, generator, device): return {}
+        def transform(self, x): return x
+    class Nothing(Same):
+        def fuse(self, params, shape): return None, None, None
+    noise, x = GaussianNoise(p=1.), clips()
+    for chain in (Compose([Same(), noise]), Compose([Nothing(), noise]), Compose([noise, Same(), AxisMask(1.)]), Compose([AxisMask(1.)])):
+        before, middle = x.clone(), []
+        class Keep(Same):
+            def transform(self, x): middle.append((x, x.clone())); return x
+        chain.steps.insert(1, Keep())
+        chain(x)
+        assert torch.equal(x, before) and all(torch.equal(a, b) for a, b in middle)
 
 
 def test_shear_is_linear_and_can_be_undone():
@@ -149,6 +216,16 @@ def test_compose_nests_and_replays():
     (lambda: TemporalCrop().apply(clips(1), {"start": torch.tensor([7])}), "0 to 6 for 20 frames, got 7"),
     (lambda: Compose([Shear()]).apply(clips(), []), "expected 1 entries of params.*got 0"),
     (lambda: Shear(-1), "0 or more, got -1"), (lambda: TemporalCrop(0), "1 or more, got 0"),
+    (lambda: SpatialFlip(p=2), "from 0 to 1, got 2"), (lambda: Rotate(-1), "0 degrees or more"), (lambda: Rotate()(clips(c=4)), "2 or 3 coordinates, got 4"),
+    (lambda: Rotate().apply(clips(), {"angles": torch.zeros(4, 2)}), r"angles \(N,3\).*\(4, 2\)"), (lambda: SpatialFlip()(clips(v=17)), "expected 25 joints .ntu25., got 17"),
+    (lambda: GaussianNoise(-1), "0 metres or more"), (lambda: GaussianNoise(absent="away"), "'noise' or 'keep', got 'away'"),
+    (lambda: GaussianNoise().apply(clips(), GaussianNoise().draw((4, 3, 9, 25, 2))), r"noise of shape \(4, 3, 20, 25, 2\)"),
+    (lambda: GaussianBlur(sigma=(0, 1)), "both above 0"), (lambda: GaussianBlur(taps=4), "odd number of taps, got 4"),
+    (lambda: RandomMask(2), "0 to 1, got 2"), (lambda: RandomMask(per="clip"), "'batch' or 'sample'"),
+    (lambda: RandomMask().apply(clips(), RandomMask().draw((4, 3, 9, 25, 2))), r"mask \(N,T,V\) = \(4, 20, 25\)"),
+    (lambda: RandomMask().apply(clips(), RandomMask().draw(clips().shape), token=torch.zeros(3)), "one number"),
+    (lambda: SkeleAdaIN("T"), "'TV' or 'V'"), (lambda: SkeleAdaIN(absent="noise"), "'transfer' or 'keep'"),
+    (lambda: SkeleAdaIN().apply(clips(), {"partner": torch.tensor([0, 1, 2, 4])}), "partners from 0 to 3, got 0 to 4"),
 ])
 def test_errors_say_what_was_expected_and_what_came(wrong, words):
     with pytest.raises(AugmentError, match=f"(?s){words}"):

@@ -159,7 +159,9 @@ def merge(
     "Frames and joints are picked from those picked before; matrices multiply."
     pick = lambda a, b: b if a is None else a if b is None else a.gather(1, b)
     a, b = first[2], then[2]
-    return pick(first[0], then[0]), pick(first[1], then[1]), b if a is None else a if b is None else torch.bmm(b, a)
+    if a is None or b is None: product = b if a is None else a
+    else: product = torch.bmm(b, a.to(b)) if b.dtype == torch.float64 else torch.bmm(b.to(a), a)         # the finer of the two types
+    return pick(first[0], then[0]), pick(first[1], then[1]), product
 
 def _picked(self, x, params):
     "What `fuse` says about these clips, or None; fractions are kept in float32 or better until the product."

@@ -58,7 +58,7 @@ def _style(self, x, partner):
     if x.device.type == "cpu" and len(x) and not 0 <= partner.min() <= partner.max() < len(x):
         raise AugmentError(f"SkeleAdaIN: expected partners from 0 to {len(x) - 1}, got {int(partner.min())} to {int(partner.max())}")
     if not x.numel(): return x.clone()
-    z, dims = x.to(torch.promote_types(x.dtype, torch.float32)), (2, 3) if self.over == "TV" else (3,)
+    z, dims = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous(), (2, 3) if self.over == "TV" else (3,)
     many = z[0, 0].numel() // z.shape[-1] > 1 if self.over == "TV" else z.shape[3] > 1
     variance, mean = torch.var_mean(z, dims, correction=int(many), keepdim=True)
     s = (variance + self.eps).sqrt()
@@ -109,8 +109,8 @@ def _apply_edges(self,
 ):
     "The perturbed graph; the gradient passes."
     p = {k: v.to(A.device) for k, v in params.items()}
-    for k in p.keys() & {"keep", "added"}:
-        if p[k].shape != A.shape: raise AugmentError(f"DropAddEdges: expected {k!r} of shape {tuple(A.shape)}, got {tuple(p[k].shape)}")
+    for k in ("keep", "added"):
+        if k in p and p[k].shape != A.shape: raise AugmentError(f"DropAddEdges: expected {k!r} of shape {tuple(A.shape)}, got {tuple(p[k].shape)}")
     A = A * (p["keep"] / (1 - p["drop_rate"])).to(A.dtype)
     return _add_edges(A, p["added"]) if "added" in p else A
 DropAddEdges.draw, DropAddEdges.apply = _draw_edges, _apply_edges

@@ -406,6 +406,10 @@ def test_ready_arrays(studio, tree, tmp_path, kind):
             quiet("ntu60", tmp_path, tmp_path / "out", frames=64)
     raw = load(quiet("ntu60", tree, tmp_path / "raw")[0])
     assert d.y[order].tolist() == raw.y.tolist() and d.meta["name"][order].tolist() == raw.meta["name"].tolist()
+    both = shutil.copytree(tree, tmp_path / "both" / "my files")
+    shutil.copytree(folder, tmp_path / "both" / "arrays")
+    assert "taken as they are" not in repr(quiet("ntu60", tmp_path / "both", tmp_path / "out")[1])      # the owners' files come first
+    assert f"skelnb prepare ntu60 --src '{both}'" in said(both)[1]
     text = said(tmp_path / "xview")[1]
     assert "24 clips" in text and "skelnb prepare ntu60" in text
     with pytest.raises(ReadError, match="has a label 49, but nw-ucla has 10 classes|not what nw-ucla has"):

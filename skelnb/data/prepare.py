@@ -13,6 +13,7 @@ import json
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -101,8 +102,9 @@ def _list_ntu(src, name, missing):
     return work
 
 def _list_ucla(src, name, missing):
-    work = Listing(); work.items = [["ucla", [str(p)]] for p in sorted(formats.find_ucla(src).glob("*.json"))]
-    work.expect(len(work.items), name)
+    files, twice = _collect(src, NAMES["ucla"]); work = Listing(); work.items = [["ucla", [p]] for p in files.values()]
+    if not files: raise ReadError(src, "holds no file named like a01_s01_e00_v01.json", "Unpack the release and give its folder all_sqe, or a folder around it")
+    work.leave("files of a name that was already there", twice); work.expect(len(files), name)
     return work
 
 # %% ../../nbs/data/05_prepare.ipynb #c019
@@ -140,7 +142,7 @@ def find_arrays(src):
     return []
 
 def _list_ready(src, name, frames):
-    "A `Listing` where `src` is not the owners' files but one of the field's formats: a .npz of CTR-GCN, a .pkl of PYSKL, a folder with arrays; else None."
+    "A `Listing` of one of the field's formats: a .npz of CTR-GCN, a .pkl of PYSKL, a folder with arrays; None where `src` is none of these."
     src, work = Path(src), Listing()
     if src.is_file() and src.suffix in (".npz", ".pkl", ".pickle"): found = [["ctrgcn" if src.suffix == ".npz" else "pyskl", [str(src)]]]
     elif src.is_dir(): found = [["position" if "_position" in pair[0] else "arrays", pair] for pair in find_arrays(src)]
@@ -164,37 +166,18 @@ SOURCES = {
     "pku1-pairs": _PKU | dict(classes=[formats.PKU_CLASSES[i] for i in formats.PKU_PAIRS], labels=formats.PKU_PAIRS),
     "nw-ucla": dict(find=_list_ucla, skeleton=UCLA20, chunk=128, classes=formats.UCLA_CLASSES)}
 
-@lru_cache(4)
-def _clips_of(kind, *files):
-    "The `Recordings` of a file that holds many clips; opened once in a process."
-    return dict(position=formats.read_arrays, arrays=formats.read_arrays, ctrgcn=formats.read_ctrgcn, pyskl=formats.read_pyskl)[kind](*files)
-
-def _read(item, settings):
-    "The recordings of one item of a `Listing`."
-    kind, files, *row = item
-    if kind == "ntu": return [formats.read_ntu(files[0], bodies=settings["bodies"])]
-    if kind == "pku": return formats.read_pku(*files)
-    if kind == "ucla": return [formats.read_ucla(files[0])]
-    return [_clips_of(kind, *files)[row[0]]]
-
-def _clip(r, item, settings):
-    "The clip of a recording. Clips that come preprocessed are taken as they are; CTR-GCN's have their spine in the origin of the first frame, so it does not say who is there."
-    if item[0] == "position": return np.pad(r.x, [(0, 0), (0, settings["frames"] - r.frames), (0, 0), (0, 0)])
-    return preprocess(r, frames=settings["frames"], length="any" if item[0] == "ctrgcn" else "joint")
-
 # %% ../../nbs/data/05_prepare.ipynb #c024
-_NTU, _PKU = dict(find=_list_ntu, skeleton=NTU25, chunk=256), dict(find=_list_pku, skeleton=NTU25, chunk=8)
-# name -> how its files are found, its layout, how many files a chunk holds, its classes, the labels kept (all, if not said)
-SOURCES = {
-    "ntu60": _NTU | dict(classes=formats.NTU_CLASSES[:60]), "ntu120": _NTU | dict(classes=formats.NTU_CLASSES),
-    "pku1": _PKU | dict(classes=formats.PKU_CLASSES), "pku2": _PKU | dict(classes=formats.PKU_CLASSES),
-    "pku1-pairs": _PKU | dict(classes=[formats.PKU_CLASSES[i] for i in formats.PKU_PAIRS], labels=formats.PKU_PAIRS),
-    "nw-ucla": dict(find=_list_ucla, skeleton=UCLA20, chunk=128, classes=formats.UCLA_CLASSES)}
-
 @lru_cache(4)
 def _clips_of(kind, *files):
     "The `Recordings` of a file that holds many clips; opened once in a process."
     return dict(position=formats.read_arrays, arrays=formats.read_arrays, ctrgcn=formats.read_ctrgcn, pyskl=formats.read_pyskl)[kind](*files)
+
+def _list(src, name, missing, frames):
+    "What `src` holds for a data set: the owners' files, or else what others made of them."
+    try: return SOURCES[name]["find"](src, name, missing)
+    except ReadError as error:
+        if (work := _list_ready(src, name, frames)) is None: raise error from None
+        return work
 
 def _read(item, settings):
     "The recordings of one item of a `Listing`."
@@ -407,7 +390,7 @@ def prepare(
     from skelnb.data.dataset import _home, _target
     _check_wishes(name, frames, bodies, workers)
     out = _target(out if out is not None else _home(_called(name, bodies), frames))
-    source = SOURCES[name]; work = _list_ready(src, name, frames) or source["find"](src, name, missing); size = work.chunk or source["chunk"]
+    source = SOURCES[name]; work = _list(src, name, missing, frames); size = work.chunk or source["chunk"]
     settings = dict(name=name, frames=frames, bodies=bodies, labels=source.get("labels"))
     with _partial(out, dict(name=name, frames=frames, bodies=bodies, src=str(Path(src).absolute()), chunks=-(-len(work.items) // size))) as folder:
         jobs = make_jobs(work.items, settings, size, folder)
@@ -457,7 +440,7 @@ def _look_ntu(folder, listing):
     if empty: found.append(("note", f"{empty:,} of them empty (0 bytes): an interrupted unpacking? prepare leaves them out and lists them"))
     lists = find_missing(folder); say = f"list of samples with missing skeletons: {', '.join(p.name for p in lists)}"
     found.append(("ok", say) if lists else ("note", "no list of samples with missing skeletons beside them: put NTU_RGBD120_samples_with_missing_skeletons.txt there, or counts will differ from the papers'"))
-    return found + [("ok", f"next: skelnb prepare {s} --src {folder}") for s in sets]
+    return found + [("ok", f"next: skelnb prepare {s} --src {shlex.quote(str(folder))}") for s in sets]
 
 # %% ../../nbs/data/05_prepare.ipynb #c051
 def _look_pku(folder, listing):
@@ -468,7 +451,7 @@ def _look_pku(folder, listing):
         found.append(("ok" if both == whole else "note" if both else "todo", f"PKU-MMD Part {'I' * part} in {folder}: {len(skeletons):,} skeleton files, {len(labels):,} label files, {both:,} recordings with both (the whole set has {whole:,})"))
         if not skeletons: found.append(("todo", "there is no skeleton file: unpack the archive of the skeletons beside the labels"))
         if not labels: found.append(("todo", "there is no label file: unpack the archive of the labels beside the skeletons"))
-        if both: found += [("ok", f"next: skelnb prepare {s} --src {folder}") for s in (("pku1", "pku1-pairs") if part == 1 else ("pku2",))]
+        if both: found += [("ok", f"next: skelnb prepare {s} --src {shlex.quote(str(folder))}") for s in (("pku1", "pku1-pairs") if part == 1 else ("pku2",))]
         if part == 1 and both: found[-1] = ("ok", found[-1][1] + "   (its eight two-person actions only)")
     return found
 
@@ -476,7 +459,7 @@ def _look_ucla(folder, listing):
     n = sum(bool(re.fullmatch(NAMES["ucla"], name)) for _, names in listing for name in names)
     if not n: return []
     part = "all there" if n == FILES["nw-ucla"] else f"{n:,} of {FILES['nw-ucla']:,}"
-    return [("ok" if part == "all there" else "note", f"{n:,} NW-UCLA recordings in {folder} ({part})"), ("ok", f"next: skelnb prepare nw-ucla --src {folder}")]
+    return [("ok" if part == "all there" else "note", f"{n:,} NW-UCLA recordings in {folder} ({part})"), ("ok", f"next: skelnb prepare nw-ucla --src {shlex.quote(str(folder))}")]
 
 # %% ../../nbs/data/05_prepare.ipynb #c052
 def _guess(names, classes):
@@ -491,7 +474,7 @@ def _look_ready(folder, listing):
         try: clips = _clips_of("arrays", npy, pkl)
         except ReadError as e: found.append(("todo", str(e))); continue
         found.append(("ok", f"{len(clips):,} clips in {npy} with names and labels in {os.path.basename(pkl)}" + " (already preprocessed)" * ("_position" in npy)))
-    if pairs and len(found) > sum(s == "todo" for s, _ in found): found.append(("ok", f"next: skelnb prepare {_guess(clips.names, max(clips.labels, default=0) + 1)} --src {Path(pairs[0][0]).parent}"))
+    if pairs and len(found) > sum(s == "todo" for s, _ in found): found.append(("ok", f"next: skelnb prepare {_guess(clips.names, max(clips.labels, default=0) + 1)} --src {shlex.quote(os.path.dirname(pairs[0][0]))}"))
     for path in (Path(d) / n for d, names in listing for n in names if n.endswith((".npz", ".pkl", ".pickle"))):
         try:
             if path.suffix == ".npz" and zipfile.is_zipfile(path) and "x_train.npy" in zipfile.ZipFile(path).namelist():
@@ -499,59 +482,16 @@ def _look_ready(folder, listing):
             elif path.suffix != ".npz" and b"annotations" in path.open("rb").read(2**20): name, what = "ntu120" if "120" in path.name else "ntu60", "seems to hold annotations of PYSKL"
             else: continue
         except (ReadError, OSError) as e: found.append(("todo", str(e))); continue
-        found += [("ok", f"{path}: {what}"), ("ok", f"next: skelnb prepare {name} --src {path}")]
+        found += [("ok", f"{path}: {what}"), ("ok", f"next: skelnb prepare {name} --src {shlex.quote(str(path))}")]
     return found
-
-def _look_set(folder):
-    "A folder with a data.json: a prepared set, or something that calls itself so."
-    from skelnb.data.dataset import SkeletonData
-    try: data = SkeletonData.open(folder)
-    except (OSError, ValueError) as e: return [("todo", str(e))]
-    return [("ok", f"{folder} is a prepared set: {data}; protocols: {', '.join(data.protocols()) or 'none by name'}"), ("ok", f"next: skelnb pretrain {folder}")]
-
-def _look_partial(folder):
-    "The finished chunks of a run that was stopped, or that is still at work."
-    from skelnb.data.dataset import _home
-    try: about = json.loads((folder / "partial.json").read_text(encoding="utf-8")); name, frames, src, chunks = (about[k] for k in ("name", "frames", "src", "chunks"))
-    except (OSError, ValueError, KeyError, TypeError): return [("todo", f"{folder} holds unfinished work of skelnb prepare that cannot be understood; remove it and prepare again")]
-    done, out = len(list(folder.glob("*.npz"))), folder.absolute().with_name(folder.name.removesuffix(".partial"))
-    more = (f" --frames {frames}" if frames != 50 else "") + (f" --bodies {about['bodies']}" if about.get("bodies", "first") != "first" else "") + (f" --out {out}" if out != _home(_called(name, about.get("bodies", "first")), frames).absolute() else "")
-    return [("todo", f"{folder} is unfinished: {done} of {chunks} chunks of {name}. If no run is at work, go on with: skelnb prepare {name} --src {src}{more}")]
-
-def _look_inside(folder, listing):
-    "Prepared and unfinished sets in folders of `folder`."
-    return [f for d, names in listing for f in (_look_set(Path(d))[:1] if "data.json" in names else _look_partial(Path(d)) if "partial.json" in names else [])]
 
 # %% ../../nbs/data/05_prepare.ipynb #c053
-def _guess(names, classes):
-    "Which set clips with these names and so many classes are likely to be."
-    first = str(names[0])[:1] if len(names) else ""
-    return {"F": "pku1", "A": "pku2"}.get(first, "ntu60" if classes <= 60 and all(int(n[1:4]) <= 17 for n in names if first == "S") else "ntu120")
-
-def _look_ready(folder, listing):
-    found = []
-    pairs = find_arrays(folder)
-    for npy, pkl in pairs:
-        try: clips = _clips_of("arrays", npy, pkl)
-        except ReadError as e: found.append(("todo", str(e))); continue
-        found.append(("ok", f"{len(clips):,} clips in {npy} with names and labels in {os.path.basename(pkl)}" + " (already preprocessed)" * ("_position" in npy)))
-    if pairs and len(found) > sum(s == "todo" for s, _ in found): found.append(("ok", f"next: skelnb prepare {_guess(clips.names, max(clips.labels, default=0) + 1)} --src {Path(pairs[0][0]).parent}"))
-    for path in (Path(d) / n for d, names in listing for n in names if n.endswith((".npz", ".pkl", ".pickle"))):
-        try:
-            if path.suffix == ".npz" and zipfile.is_zipfile(path) and "x_train.npy" in zipfile.ZipFile(path).namelist():
-                clips = _clips_of("ctrgcn", str(path)); name, what = _guess([], max(clips.labels, default=0) + 1), f"a CTR-GCN archive of {len(clips):,} clips; it has no names, so only its own split"
-            elif path.suffix != ".npz" and b"annotations" in path.open("rb").read(2**20): name, what = "ntu120" if "120" in path.name else "ntu60", "seems to hold annotations of PYSKL"
-            else: continue
-        except (ReadError, OSError) as e: found.append(("todo", str(e))); continue
-        found += [("ok", f"{path}: {what}"), ("ok", f"next: skelnb prepare {name} --src {path}")]
-    return found
-
 def _look_set(folder):
     "A folder with a data.json: a prepared set, or something that calls itself so."
     from skelnb.data.dataset import SkeletonData
     try: data = SkeletonData.open(folder)
     except (OSError, ValueError) as e: return [("todo", str(e))]
-    return [("ok", f"{folder} is a prepared set: {data}; protocols: {', '.join(data.protocols()) or 'none by name'}"), ("ok", f"next: skelnb pretrain {folder}")]
+    return [("ok", f"{folder} is a prepared set: {data}; protocols: {', '.join(data.protocols()) or 'none by name'}"), ("ok", f"next: skelnb pretrain {shlex.quote(str(folder))}")]
 
 def _look_partial(folder):
     "The finished chunks of a run that was stopped, or that is still at work."
@@ -559,8 +499,8 @@ def _look_partial(folder):
     try: about = json.loads((folder / "partial.json").read_text(encoding="utf-8")); name, frames, src, chunks = (about[k] for k in ("name", "frames", "src", "chunks"))
     except (OSError, ValueError, KeyError, TypeError): return [("todo", f"{folder} holds unfinished work of skelnb prepare that cannot be understood; remove it and prepare again")]
     done, out = len(list(folder.glob("*.npz"))), folder.absolute().with_name(folder.name.removesuffix(".partial"))
-    more = (f" --frames {frames}" if frames != 50 else "") + (f" --bodies {about['bodies']}" if about.get("bodies", "first") != "first" else "") + (f" --out {out}" if out != _home(_called(name, about.get("bodies", "first")), frames).absolute() else "")
-    return [("todo", f"{folder} is unfinished: {done} of {chunks} chunks of {name}. If no run is at work, go on with: skelnb prepare {name} --src {src}{more}")]
+    more = (f" --frames {frames}" if frames != 50 else "") + (f" --bodies {about['bodies']}" if about.get("bodies", "first") != "first" else "") + (f" --out {shlex.quote(str(out))}" if out != _home(_called(name, about.get("bodies", "first")), frames).absolute() else "")
+    return [("todo", f"{folder} is unfinished: {done} of {chunks} chunks of {name}. If no run is at work, go on with: skelnb prepare {name} --src {shlex.quote(src)}{more}")]
 
 def _look_inside(folder, listing):
     "Prepared and unfinished sets in folders of `folder`."

@@ -95,6 +95,14 @@ def _read_bytes(path, changeable=False):
     if len(data) > 2**22 and data.count(b"\n") > 2**21: raise ReadError(path, f"has more than {2**21} lines", "It is not a recording of this format; leave it out")
     return data
 
+def _short(x, n=60):
+    "A value for a message, whatever it is."
+    if isinstance(x, (list, tuple, dict, set)) and len(x) > 8 or not isinstance(x, (list, tuple, int, float, str, bytes, type(None))): return f"a {type(x).__name__}"
+    if isinstance(x, (list, tuple)): return "[" + ", ".join(_short(v, 12) if not isinstance(v, (list, tuple)) else "[...]" for v in x) + "]"
+    try: text = repr(x)
+    except ValueError: text = "a number of thousands of digits"
+    return text[:n] + ("..." if len(text) > n else "")
+
 def _quote(line, n=40):
     "The beginning of some bytes, for a message."
     return repr(line[:n].decode("latin-1")) + (" ..." if len(line) > n else "")
@@ -143,7 +151,7 @@ def _ucla_frames(frames, path):
             raise ReadError(path, f"frame {t}: expected {len(UCLA20)} joints (layout {UCLA20.name}), got {got}", "Fetch the file again; other layouts have other readers")
         for v, p in enumerate(frame):
             if not isinstance(p, list) or len(p) != 3 or not all(type(c) in (int, float) for c in p):
-                raise ReadError(path, f"frame {t}, joint {v} ({UCLA20.names[v]}): expected 3 numbers, got {str(p)[:60]}", "Fetch the file again, or leave it out")
+                raise ReadError(path, f"frame {t}, joint {v} ({UCLA20.names[v]}): expected 3 numbers, got {_short(p)}", "Fetch the file again, or leave it out")
     try: return np.array(frames, dtype=np.float64).reshape(-1, len(UCLA20), 3)
     except OverflowError: raise ReadError(path, "a coordinate is too large for a number of metres", "Fetch the file again, or leave it out") from None
 
@@ -158,10 +166,10 @@ def read_ucla(
         raise ReadError(path, f"expected an object with 'file_name', 'label' and 'skeletons', found {found}", "This is some other JSON file; leave it out")
     meta = ucla_name(path.stem, path)
     if d["label"] != meta["label"] + 1:
-        raise ReadError(path, f"its label is {repr(d['label'])[:40]}, but its name says action {UCLA_ACTIONS[meta['label']]}, label {meta['label'] + 1} ({UCLA_CLASSES[meta['label']]})",
+        raise ReadError(path, f"its label is {_short(d['label'])}, but its name says action {UCLA_ACTIONS[meta['label']]}, label {meta['label'] + 1} ({UCLA_CLASSES[meta['label']]})",
                         "The file was renamed or its label edited; fetch it again")
     if d.get("file_name", path.stem) != path.stem:
-        raise ReadError(path, f"inside, it calls itself {str(d['file_name'])[:40]!r}", "The file was renamed; give it its own name back")
+        raise ReadError(path, f"inside, it calls itself {_short(d['file_name'])}", "The file was renamed; give it its own name back")
     with np.errstate(over="ignore"): x = _ucla_frames(d["skeletons"], path).transpose(2, 0, 1)[..., None].astype(np.float32)
     check_numbers(x, path, UCLA20)
     return Recording(x, 30., path.stem, meta, UCLA20)
@@ -234,7 +242,7 @@ def ntu_name(name, file=None):
     "What a name SsssCcccPpppRrrrAaaa says: setup, camera, subject, repeat, label (action - 1)."
     m = _NTU_NAME.fullmatch(str(name))
     if not m or not 1 <= int(m[5]) <= len(NTU_CLASSES):
-        raise ReadError(file or name, f"expected a name like S001C002P003R002A013 (action 001 to {len(NTU_CLASSES)}), got {str(name)[:60]!r}",
+        raise ReadError(file or name, f"expected a name like S001C002P003R002A013 (action 001 to {len(NTU_CLASSES)}), got {_short(name)}",
                         "Keep the name of the release, without its ending, or leave the file out")
     s, c, p, r, a = map(int, m.groups())
     return dict(label=a - 1, subject=p, camera=c, setup=s, repeat=r)
@@ -274,7 +282,7 @@ _TENS = 10. ** np.arange(16)
 
 def _decimals(raw, start, end):
     "The decimal numbers between the bytes `start` and `end`, all at once; a word that is no number becomes NaN."
-    negative = raw[start] == 45; at = start + negative; n = end - at
+    negative = raw.take(start, mode="clip") == 45; at = start + negative; n = np.maximum(end - at, 0)
     W = int(min(max(n.max(initial=1), 1), 15)); c = np.empty((W, len(n)), np.uint8); place = np.arange(W, dtype=np.uint8)
     for j in range(W): raw.take(at + j, mode="clip", out=c[j])
     inside = place[:, None] < np.minimum(n, W).astype(np.uint8)
@@ -403,7 +411,7 @@ def pku_name(name, file=None):
         # Part I does not say who is filmed: there, each recording counts as a person of its own
         out = dict(subject=int(d["f"] if part == 1 else d["n"]), camera=camera, setup=1, part=part, recording=int(d["f"] if part == 1 else d["a"]))
         return out | (dict(label=int(d["c"]) - 1, repeat=int(d["l"])) if "c" in d else {})
-    raise ReadError(file or name, f"expected a name like 0291-L or F291V001C012L001 (Part I), A01N02-L or A001N002V001C012L001 (Part II), got {str(name)[:60]!r}",
+    raise ReadError(file or name, f"expected a name like 0291-L or F291V001C012L001 (Part I), A01N02-L or A001N002V001C012L001 (Part II), got {_short(name)}",
                     "Keep the names of the release (views L, M, R; classes 1 to 51), or leave the file out")
 
 # %% ../../nbs/data/01_formats.ipynb #c049
@@ -468,16 +476,17 @@ def read_pku(
 # %% ../../nbs/data/01_formats.ipynb #c054
 def _dtype(code, *_):
     "The kind of number `code`, if it is a plain one."
-    if not (isinstance(code, str) and re.fullmatch(r"[<>|=]?([biu?]1?|[iu][248]|f[248]|[SU]\d{1,6})|bool", code, re.ASCII)): raise ValueError(f"values of the kind {str(code)[:40]!r}")
+    if not (isinstance(code, str) and re.fullmatch(r"[<>|=]?([biu?]1?|[iu][248]|f[248]|[SU]\d{1,6})|bool", code, re.ASCII)): raise ValueError(f"values of the kind {_short(code)}")
     return np.dtype(code)
 
-def _array(raw, dtype, shape, order="C"):
-    "An array on the bytes `raw`, if their number is that of the shape."
+def _array(raw, dtype, shape, order="C", axes=None):
+    "An array on the bytes `raw`, if their number is that of the shape; `axes`: their order where it is neither C nor F."
     if isinstance(raw, str): raw = raw.encode("latin1")     # Python 2 wrote bytes so
     if not (isinstance(raw, (bytes, bytearray)) and isinstance(dtype, np.dtype) and dtype.itemsize and type(shape) is tuple and len(shape) < 17 and all(type(n) is int and n >= 0 for n in shape)):
         raise ValueError("an array without content, kind or shape")
-    if math.prod(shape) * dtype.itemsize != len(raw): raise ValueError(f"an array of shape {str(shape)[:60]} and kind {dtype} in {len(raw)} bytes")
-    return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+    if math.prod(shape) * dtype.itemsize != len(raw): raise ValueError(f"an array of shape {_short(shape)} and kind {dtype} in {len(raw)} bytes")
+    x = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
+    return x if axes is None else x.transpose(axes)
 
 def _encode(text, codec="latin1"):
     if codec != "latin1": raise ValueError("text in another code than latin1")
@@ -495,13 +504,17 @@ _CALLS = {("_codecs", "encode"): _encode, ("numpy", "dtype"): _dtype, ("numpy", 
 for _a in ("numpy.core.", "numpy._core."):
     _CALLS |= {(_a + "multiarray", "_reconstruct"): lambda *_: np.zeros(0, np.int8), (_a + "multiarray", "scalar"): lambda dtype, raw: _array(raw, dtype, (1,))[0],
                (_a + "numeric", "_frombuffer"): _array}
-for _a in ("builtins", "__builtin__"): _CALLS |= {(_a, "set"): lambda items=(): set(_keys(items)), (_a, "frozenset"): lambda items=(): frozenset(_keys(items))}
+def _raw(content=b""):
+    if not isinstance(content, bytes): raise ValueError("bytes made of something else")
+    return content
+for _a in ("builtins", "__builtin__"): _CALLS |= {(_a, "bytes"): _raw, (_a, "bytearray"): lambda content=b"": bytearray(_raw(content)), (_a, "set"): lambda items=(): set(_keys(items)), (_a, "frozenset"): lambda items=(): frozenset(_keys(items))}
 
 class _Plain(pickle._Unpickler):
     "Reads pickles of plain containers, numbers, text and arrays. Only instructions in `dispatch` are known, and only functions in `_CALLS` are called."
+    ROOM = 2**28
     def __init__(self, file, size):
         super().__init__(types.SimpleNamespace(read=lambda n: file.read(min(n, size)), readline=file.readline), encoding="latin1")
-        self.size, self.room = size, 2**28 + 8 * size       # bytes that the objects may take
+        self.size, self.room = size, self.ROOM + 8 * size   # bytes that the objects may take
     def spend(self, n=200):
         self.room -= n
         if self.room < 0: raise ValueError("far more objects than such a file can hold")
@@ -592,7 +605,7 @@ def _npy_header(f, size, what, path):
     if dtype.hasobject or dtype.kind not in "biuf": raise ReadError(path, f"{what} holds values of kind {str(dtype)[:40]}, expected numbers", "Such arrays are pickles, which may run any code; ask for an array of numbers")
     has = size - (f.tell() - start)
     if any(type(n) is not int or n < 0 for n in shape) or (want := math.prod(shape) * dtype.itemsize) != has:
-        raise ReadError(path, f"{what} says it has shape {str(shape)[:80]} of {dtype}, but {has} bytes follow", "The file breaks off or was changed; fetch it again")
+        raise ReadError(path, f"{what} says it has shape {_short(shape)} of {dtype}, but {has} bytes follow", "The file breaks off or was changed; fetch it again")
     return shape, fortran, dtype
 
 def _map_npy(path, what="the file", at=0, size=None):
@@ -727,7 +740,7 @@ def _pyskl_clip(a, i, path):
     x, name, label = a["keypoint"], _text(a["frame_dir"], f"{where}: frame_dir", path), a["label"]
     if not isinstance(x, np.ndarray) or x.dtype.kind not in "iuf" or x.ndim != 4 or x.shape[2:] not in _PYSKL:
         raise ReadError(path, f"{where} ({name}): expected keypoint (persons,frames,joints,coordinates) with 25 joints of 3 or 17 of 2 numbers, got {x.shape if isinstance(x, np.ndarray) else type(x).__name__}", "Other layouts: make `Recording`s yourself")
-    if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < 2**31: raise ReadError(path, f"{where} ({name}): expected a label from 0, got {str(label)[:40]}" if isinstance(label, (int, float, str)) else f"{where} ({name}): the label is no number", "Is this an annotation file of PYSKL?")
+    if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < 2**31: raise ReadError(path, f"{where} ({name}): expected a label from 0, got {_short(label)}", "Is this an annotation file of PYSKL?")
     return name, int(label), x
 
 def read_pyskl(

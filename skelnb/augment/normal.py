@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['chance', 'coin', 'SpatialFlip', 'TimeFlip', 'Rotate', 'rotation', 'GaussianNoise', 'GaussianBlur', 'AxisMask', 'NA']
 
-# %% ../../nbs/augment/02_normal.ipynb #c002
+# %% ../../nbs/augment/02_normal.ipynb #c004
 import torch
 from torch.nn import functional as F
 from ..skeleton import NTU25
 from .core import Augmentation, AugmentError, Compose, mine
 
-# %% ../../nbs/augment/02_normal.ipynb #c003
+# %% ../../nbs/augment/02_normal.ipynb #c007
 def chance(p):
     "p, if it is a probability."
     if not 0 <= p <= 1: raise AugmentError(f"expected a probability p from 0 to 1, got {p}")
@@ -19,7 +19,7 @@ def coin(n, p, generator, device):
     "(n,) bool, true with probability p."
     return torch.rand(n, generator=generator, device=device) < p
 
-# %% ../../nbs/augment/02_normal.ipynb #c004
+# %% ../../nbs/augment/02_normal.ipynb #c009
 class SpatialFlip(Augmentation):
     """Left and right exchanged: each joint takes the place of its partner. params: on (n,) bool.
     mirror=True also negates the left-right coordinate, so that a mirror image results. Source: HiCLR section 3.3; AimCLR, HiCLR and ACL code (mirror=False)."""
@@ -39,7 +39,7 @@ class SpatialFlip(Augmentation):
         side[abs(self.skeleton.upright[0]).argmax()] = -1                       # the layout's left-right axis
         return None, joints, torch.diag_embed(torch.where(on, side, torch.ones_like(side)))
 
-# %% ../../nbs/augment/02_normal.ipynb #c005
+# %% ../../nbs/augment/02_normal.ipynb #c013
 class TimeFlip(Augmentation):
     "The clip backwards. params: on (n,) bool. In the released code, but off there in every method."
     def __init__(self, p=.5, skeleton=NTU25):
@@ -52,7 +52,7 @@ class TimeFlip(Augmentation):
         t = torch.arange(shape[2], device=params["on"].device)
         return torch.where(params["on"].unsqueeze(1), t.flip(0), t), None, None
 
-# %% ../../nbs/augment/02_normal.ipynb #c006
+# %% ../../nbs/augment/02_normal.ipynb #c019
 class Rotate(Augmentation):
     """Turned about x, then y, then z: about one of them, drawn for each clip, by U(0, main) degrees, about the others by U(0, other).
     params: angles (n,3), degrees; positive is clockwise for who looks from the tip of the axis to the origin. 2-D clips turn in their plane (the third angle).
@@ -70,7 +70,7 @@ class Rotate(Augmentation):
         u = torch.rand(n, 3, generator=generator, device=device)
         return {"angles": largest * (2 * u - 1 if self.signed else u)}
 
-# %% ../../nbs/augment/02_normal.ipynb #c007
+# %% ../../nbs/augment/02_normal.ipynb #c020
 def rotation(
     angles,                         # (N,3) degrees about x, y, z
 ):                                  # (N,3,3), row = output axis
@@ -92,7 +92,7 @@ def _turn(self, params, shape):
     return None, None, rotation(angles)[:, :C, :C]
 Rotate.fuse = _turn
 
-# %% ../../nbs/augment/02_normal.ipynb #c008
+# %% ../../nbs/augment/02_normal.ipynb #c028
 class GaussianNoise(Augmentation):
     """N(0, std) metres added to every coordinate. params: on (n,) bool, noise (n,C,T,V,M), drawn where on, zeros elsewhere.
     absent="noise": an absent person (all joints zero in a frame) becomes a small cloud, as in AimCLR's and HiCLR's code; "keep": stays absent."""
@@ -119,7 +119,7 @@ class GaussianNoise(Augmentation):
         rows = on.nonzero().flatten()
         return mine(x, own).index_add_(0, rows, noise.index_select(0, rows))
 
-# %% ../../nbs/augment/02_normal.ipynb #c009
+# %% ../../nbs/augment/02_normal.ipynb #c033
 class GaussianBlur(Augmentation):
     """Smoothed along time with taps exp(-k^2 / 2 sigma^2), k = -7..7, sigma ~ U(0.1, 2) frames; beyond the ends of the clip there are zeros.
     params: on (n,) bool, sigma (n,) frames. normalise=False: the taps are used as they are and sum to some 2.5 sigma, as in AimCLR's, HiCLR's and ACL's
@@ -143,7 +143,7 @@ class GaussianBlur(Augmentation):
         taps = torch.exp(-.5 * (k / sigma.unsqueeze(1)).square())
         return taps.masked_fill(taps < 1e-30, 0)                                # numbers near 1e-40 change nothing and make a processor ten times slower
 
-# %% ../../nbs/augment/02_normal.ipynb #c010
+# %% ../../nbs/augment/02_normal.ipynb #c034
 def _blur(self, x, sigma, on, own=False):
     "x (N,C,T,V,M), sigma (N,), on (N,) -> (N,C,T,V,M); on the CPU only the clips that are on are computed."
     N, C, T, V, M = x.shape
@@ -159,7 +159,7 @@ def _blur(self, x, sigma, on, own=False):
     return y
 GaussianBlur.transform = _blur
 
-# %% ../../nbs/augment/02_normal.ipynb #c011
+# %% ../../nbs/augment/02_normal.ipynb #c042
 class AxisMask(Augmentation):
     "One coordinate of the whole clip becomes zero (the papers' channel mask). params: on (n,) bool, axis (n,) int64. Source: AimCLR, HiCLR code."
     overwrites = True
@@ -182,7 +182,7 @@ class AxisMask(Augmentation):
         y.view(len(x) * x.shape[1], x[0, 0].numel() if len(x) else 0).index_fill_(0, rows * x.shape[1] + axis[rows], 0)
         return y
 
-# %% ../../nbs/augment/02_normal.ipynb #c012
+# %% ../../nbs/augment/02_normal.ipynb #c044
 def NA(
     main=30.,                       # degrees of the rotation about its main axis
     other=1.,                       # and about the other two

@@ -54,7 +54,7 @@ def _angles(a, s, u, n, C, *_):
 
 def _hidden(a, s, u, n, C, T, V, M):
     masks = min(n, 1) if a.per == "batch" else n
-    hide = u(1, masks, T, V).argsort(2, stable=True)[:, :, :a.hidden(V)]
+    hide = u(1, masks, T, V).argsort(dim=2, stable=True)[:, :, :a.hidden(V)]
     return {"mask": torch.ones(masks, T, V, dtype=torch.bool).scatter_(2, hide, False).expand(n, T, V)}
 
 def _shear(a, s, u, n, C, *_):
@@ -312,7 +312,8 @@ def _answer(self, change=None):
     if not ask: return
     reply = dict(id=ask["id"], want=ask["want"])
     try:
-        if ask["want"] == "moves": reply["moves"] = [round(float(v), 5) for v in self.moves(ask["setting"])]
+        if ask["want"] == "moves":
+            reply["moves"], self._moved_at = [round(float(v), 5) for v in self.moves(ask["setting"])], ask["setting"]
         else: reply["data"], reply["scale"] = _quantise(self.views(ask["setting"]))
     except Exception as e: reply["error"] = f"{type(e).__name__}: {e}"                             # shown in the explorer: a slider may go where an augmentation cannot
     self.answer = reply
@@ -332,7 +333,7 @@ def _stored(self, room, strengths=5):
     for i in kernel:
         sliders = [c for c in self.steps[i]["controls"] if c["kind"] == "range" and c["name"] != "p"]
         blocks = lambda k: (1 + k * strengths) * self.x.numel() * 4 / 3
-        while sliders and blocks(len(sliders)) > room / len(kernel): sliders = sliders[:-1]
+        while len(sliders) > 1 and blocks(len(sliders)) > room / len(kernel) / 2: sliders = sliders[:-1]       # rather two draws than all sliders
         draws = min(4, int(room / len(kernel) / blocks(len(sliders))))
         if draws < 1: continue
         y = []

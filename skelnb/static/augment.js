@@ -62,7 +62,7 @@ const STEPS = {
   GaussianNoise: coin((x, d, s, u, i, key) => {
     const { C, T, V, M } = d, z = normals(key, u, d.n * x.length), y = new Float32Array(x.length);
     const here = s.absent === "noise" ? null : Array.from({ length: T * M }, (_, k) => there(x, d, Math.floor(k / M), k % M));
-    for (let k = 0; k < x.length; k++) y[k] = x[k] + (!here || here[Math.floor(k / (V * M)) % T * M + k % M] ? s.std * z[i * x.length + k] : 0);
+    for (let k = 0, o = i * x.length; k < x.length; k++) y[k] = x[k] + (!here || here[Math.floor(k / (V * M)) % T * M + k % M] ? s.std * z[o + k] : 0);
     return y;
   }),
   GaussianBlur: coin((x, d, s, u, i) => {
@@ -79,7 +79,7 @@ const STEPS = {
     }
     return y;
   }),
-  AxisMask: coin((x, d, s, u, i) => { const axis = s.axis >= 0 ? s.axis : Math.floor(d.C * u(1, i)), L = x.length / d.C; return x.map((v, k) => Math.floor(k / L) === axis ? 0 : v); }),
+  AxisMask: coin((x, d, s, u, i) => { const axis = s.axis >= 0 ? s.axis : Math.floor(d.C * u(1, i)), L = x.length / d.C; return x.slice().fill(0, axis * L, (axis + 1) * L); }),
   SkeleAdaIN(X, d, s, u) {
     const shift = 1 + Math.floor(u(1, 0) * Math.max(d.n - 2, 1)), { C, T, V, M } = d, over = s.over === "TV", count = over ? T * V : V;
     const visit = (c, t, m, f) => { for (let k = over ? 0 : t * V, end = over ? T * V : (t + 1) * V; k < end; k++) f((c * T * V + k) * M + m); };
@@ -99,18 +99,21 @@ const STEPS = {
     });
   },
   RandomMask(X, d, s, u) {
-    const { C, T, V, M } = d, hidden = Math.floor(V * s.ratio + 1e-9);
+    const { C, T, V, M } = d, hidden = Math.floor(V * s.ratio + 1e-9), masks = [];
+    const mask = b => masks[b] ||= Array.from({ length: T }, (_, t) => {       // the joints with the smallest numbers, frame by frame
+      const z = Float64Array.from({ length: V }, (_, v) => u(1, (b * T + t) * V + v));
+      return Array.from(z.keys()).sort((p, q) => z[p] - z[q]).slice(0, hidden);
+    });
     return X.map((x, i) => {
-      const y = x.slice(), b = s.per === "batch" ? 0 : i;
-      for (let t = 0; t < T; t++) for (const v of Array.from({ length: V }, (_, v) => v).sort((p, q) => u(1, (b * T + t) * V + p) - u(1, (b * T + t) * V + q)).slice(0, hidden))
-        for (let c = 0; c < C; c++) for (let m = 0; m < M; m++) y[((c * T + t) * V + v) * M + m] = 0;
+      const y = x.slice();
+      mask(s.per === "batch" ? 0 : i).forEach((joints, t) => { for (const v of joints) for (let c = 0; c < C; c++) for (let m = 0; m < M; m++) y[((c * T + t) * V + v) * M + m] = 0; });
       return y;
     });
   },
 };
 
 // --- what a change does to one clip, as in Python's `curves` ---
-function curves(x, y, d, bones, fps) {
+function curves(x, y, d, bones, fps, before = spectrum(x, x, d, fps)) {
   const { C, T, V, M } = d, here = [];
   for (let m = 0; m < M; m++) for (let t = 0; t < T; t++) if (there(x, d, t, m)) here.push([t, m]);
   const at = (z, c, t, v, m) => z[((c * T + t) * V + v) * M + m];
@@ -121,7 +124,7 @@ function curves(x, y, d, bones, fps) {
   });
   const distance = new Array(T).fill(0), people = new Array(T).fill(0);
   for (const [t, m] of here) { people[t]++; for (let v = 0; v < V; v++) distance[t] += gap(x, y, v, v, t, m) / V; }
-  return { bone, distance: distance.map((s, t) => s / Math.max(people[t], 1)), before: spectrum(x, x, d, fps), after: spectrum(y, x, d, fps) };
+  return { bone, distance: distance.map((s, t) => s / Math.max(people[t], 1)), before, after: spectrum(y, x, d, fps) };
 }
 // Root mean square over joints of the amplitude of their velocity (m/s) at k/(T-1)*fps Hz; persons who are in `of`.
 function spectrum(y, of, d, fps) {
@@ -151,13 +154,13 @@ const STYLES = `
 .skelnb-top label{display:inline-flex;gap:5px;align-items:center;cursor:pointer}
 .skelnb-top output{min-width:3.6em;font-variant-numeric:tabular-nums;color:#5c5c58}
 .skelnb-both{display:flex;gap:10px;align-items:stretch}
-.skelnb-list{flex:0 0 228px;position:relative;min-height:300px}
+.skelnb-list{flex:0 0 236px;position:relative;min-height:300px}
 .skelnb-list>div{position:absolute;inset:0;overflow-y:auto;border:1px solid ${FAINT};border-radius:8px;padding:3px 0}
 .skelnb-step{padding:2px 8px 3px;border-left:3px solid transparent}
 .skelnb-step.on{background:#fdf3ec;border-left-color:${AUGMENTED}}
 .skelnb-step>label{display:flex;gap:7px;align-items:center;cursor:pointer;font-weight:550}
 .skelnb-step small{margin-left:auto;font-weight:400;color:#5c5c58}
-.skelnb-step .skelnb-control{display:grid;grid-template-columns:74px 1fr 44px;gap:6px;align-items:center;padding:1px 0 1px 20px;font-size:12px;line-height:1.25}
+.skelnb-step .skelnb-control{display:grid;grid-template-columns:70px 1fr 40px;gap:5px;align-items:center;padding:1px 0 1px 8px;font-size:12px;line-height:1.25}
 .skelnb-control output{text-align:right;font-variant-numeric:tabular-nums}
 .skelnb-control input[type=range]{width:100%;min-width:0}
 .skelnb-control select{grid-column:2/4;font:inherit;height:22px;border:1px solid #b8b8b0;border-radius:5px;background:#fff;color:${INKED};min-width:0}
@@ -237,20 +240,28 @@ function render({ model, el }) {
   });
   function control(c, parent, i) {
     const line = node("label", "skelnb-control", parent), word = node("span", "", line, c.label), now = () => set.values[i][c.name];
-    const put = v => { set.values[i][c.name] = v; changed(); };
+    const kept = live || steps[i].kind !== "kernel" || stored[i] && stored[i].controls.includes(c.name);
+    const put = v => {
+      const s = set.values[i], pair = c.name.match(/^(.*)\.([01])$/), other = pair && `${pair[1]}.${1 - pair[2]}`;
+      s[c.name] = v;
+      if (pair && other in s) s[other] = pair[2] === "0" ? Math.max(s[other], v) : Math.min(s[other], v);        // from ... to stay in order
+      changed();
+    };
     if (c.kind === "choice") {
       const pick = node("select", "", line);
+      pick.disabled = !kept;
       c.choices.forEach(v => { node("option", "", pick, v[1]).value = v[0]; });
       pick.onchange = () => put(c.choices[pick.selectedIndex][0]);
       return { line, c, show() { pick.selectedIndex = c.choices.findIndex(v => v[0] === now()); } };
     }
     const input = node("input", "", line), out = node("output", "", line);
+    input.disabled = !kept;
     if (c.kind === "switch") { input.type = "checkbox"; input.onchange = () => put(input.checked); return { line, c, show() { input.checked = now(); out.textContent = now() ? "on" : "off"; } }; }
     input.type = "range"; input.min = c.min; input.max = c.max; input.step = c.step; input.setAttribute("aria-label", `${steps[i].label}: ${c.label}`);
     const digits = Math.max(0, Math.min(4, Math.ceil(-Math.log10(c.step) - 1e-9)));
     input.oninput = () => put(+input.value);
-    line.ondblclick = () => put(get("first").values[i][c.name]);
-    line.title = "double click: as it was";
+    line.ondblclick = () => kept && put(get("first").values[i][c.name]);
+    line.title = kept ? "double click: as it was" : "needs the running notebook";
     return { line, c, input, show() { if (+input.value !== now()) input.value = now(); out.textContent = (+now()).toFixed(digits) + (c.unit || ""); } };
   }
 
@@ -395,9 +406,14 @@ function render({ model, el }) {
   }
 
   // --- the curves ---
+  const measured = new Map();
   function surface(canvas) {
-    const dpr = window.devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight, ctx = canvas.getContext("2d");
-    if (canvas.width !== Math.round(w * dpr) || canvas.height !== Math.round(h * dpr)) { canvas.width = Math.round(w * dpr); canvas.height = Math.round(h * dpr); }
+    const dpr = window.devicePixelRatio || 1, ctx = canvas.getContext("2d");
+    if (!measured.has(canvas)) {                               // asking for the size makes the browser lay out the page: once is enough
+      measured.set(canvas, [canvas.clientWidth, canvas.clientHeight]);
+      canvas.width = Math.round(canvas.clientWidth * dpr); canvas.height = Math.round(canvas.clientHeight * dpr);
+    }
+    const [w, h] = measured.get(canvas);
     ctx.setTransform(dpr, 0, 0, dpr, 0, 0); ctx.clearRect(0, 0, w, h);
     ctx.font = "11px system-ui,sans-serif"; ctx.lineJoin = "round";
     return { ctx, w, h };
@@ -412,14 +428,16 @@ function render({ model, el }) {
     ctx.stroke();
   }
   function line(ctx, list, x, y, colour, width = 1.8) { ctx.beginPath(); list.forEach((v, k) => k ? ctx.lineTo(x(k), y(v)) : ctx.moveTo(x(k), y(v))); ctx.strokeStyle = colour; ctx.lineWidth = width; ctx.stroke(); }
+  const still = [];                                          // spectra of the originals
   function draw() {
-    curve = curves(originals[focus], shown[focus], d, bones, fps);
+    if (!still[focus]) still[focus] = spectrum(originals[focus], originals[focus], d, fps);
+    curve = curves(originals[focus], shown[focus], d, bones, fps, still[focus]);
     const whose = n > 1 ? `: ${box.labels[focus] || "clip " + (focus + 1)}` : "";
     CB.b.textContent = `bone lengths${whose}`;
     drawBones(); drawSpectrum(); drawDistance(); drawStrip();
   }
   function drawBones() {
-    const { ctx, w, h } = surface(CB.canvas), list = curve.bone, top = within(nice(Math.max(...list.map(b => b ? b.high : 0), 1.5)), 2, 5), y = v => 5 + (h - 20) * (1 - Math.min(v, top) / top), x = k => 38 + (w - 44) * (k + 0.5) / list.length;
+    const { ctx, w, h } = surface(CB.canvas), list = curve.bone, top = within(nice(1.1 * Math.max(...list.map(b => b ? b.mean : 0))), 2, 5), y = v => 5 + (h - 20) * (1 - Math.min(v, top) / top), x = k => 38 + (w - 44) * (k + 0.5) / list.length;
     axes(ctx, w, h, [[0, "0"], [1, "\u00d71"], ...(top > 2 ? [[top, "\u00d7" + top]] : [[2, "\u00d72"]])], y, [], x);
     ctx.strokeStyle = ORIGINAL; ctx.beginPath(); ctx.moveTo(30, y(1)); ctx.lineTo(w - 2, y(1)); ctx.stroke();
     ctx.textAlign = "left"; ctx.textBaseline = "bottom"; ctx.fillText("one dot a bone", 32, h);
@@ -436,9 +454,9 @@ function render({ model, el }) {
   };
   CB.canvas.onpointerleave = () => { if (curve) drawBones(); CB.b.textContent = `bone lengths${n > 1 ? ": " + (box.labels[focus] || "clip " + (focus + 1)) : ""}`; };
   function drawSpectrum() {
-    const { ctx, w, h } = surface(CS.canvas), { before: a, after: b } = curve, low = -4, high = 0.5, K = a.length - 1, top = K / (T - 1) * fps;
+    const { ctx, w, h } = surface(CS.canvas), { before: a, after: b } = curve, high = within(Math.ceil(Math.log10(Math.max(...a, ...b, 1e-6)) + 0.1), -1, 2), low = high - 3, K = a.length - 1, top = K / (T - 1) * fps;
     const y = v => 5 + (h - 20) * within((high - Math.log10(Math.max(v, 1e-9))) / (high - low), 0, 1), x = k => 32 + (w - 36) * k / Math.max(K, 1);
-    axes(ctx, w, h, [[1, "1"], [0.01, "0.01"], [0.0001, "10\u207b\u2074"]], y, [[0, "0"], [K / 2, (top / 2).toFixed(0)], [K, top.toFixed(0) + " Hz"]], x);
+    axes(ctx, w, h, [0, 1, 2, 3].map(k => [10 ** (high - k), String(+(10 ** (high - k)).toPrecision(1))]), y, [[0, "0"], [K / 2, (top / 2).toFixed(0)], [K, top.toFixed(0) + " Hz"]], x);
     line(ctx, a, x, y, ORIGINAL, 3); line(ctx, b, x, y, AUGMENTED);
   }
   let scaleD = 10;
@@ -480,7 +498,7 @@ function render({ model, el }) {
 
   // --- the outside ---
   root.addEventListener("keydown", e => { if (e.key !== "Tab") e.stopPropagation(); });
-  const sizes = window.ResizeObserver ? new ResizeObserver(() => { if (curve) draw(); }) : null;
+  const sizes = window.ResizeObserver ? new ResizeObserver(() => { measured.clear(); if (curve) draw(); }) : null;
   const heard = {
     "change:setting": () => { if (JSON.stringify(get("setting")) !== JSON.stringify(set)) { clearTimeout(telling); set = copy(get("setting")); changed(); } },
     "change:answer": hear,

@@ -3,12 +3,12 @@
 # %% auto #0
 __all__ = ['RandomMask', 'SkeleAdaIN', 'DropAddEdges']
 
-# %% ../../nbs/augment/03_strong.ipynb #c002
+# %% ../../nbs/augment/03_strong.ipynb #c004
 import torch
 from ..skeleton import NTU25
 from .core import Augmentation, AugmentError
 
-# %% ../../nbs/augment/03_strong.ipynb #c003
+# %% ../../nbs/augment/03_strong.ipynb #c007
 class RandomMask(Augmentation):
     """int(V * ratio) joints of every frame become a token, for all coordinates and persons. params: mask (n,T,V) bool, True = keep.
     per="batch": the same mask for all clips, as in HiCLR's code; "sample": one for each. It acts last, on the stream; `apply(x, params, token=...)` takes
@@ -35,7 +35,7 @@ class RandomMask(Augmentation):
         if token.numel() != 1: raise AugmentError(f"RandomMask: expected a token of one number, got shape {tuple(token.shape)}")
         return torch.where(mask[:, None, :, :, None], x, token.view(()))
 
-# %% ../../nbs/augment/03_strong.ipynb #c004
+# %% ../../nbs/augment/03_strong.ipynb #c015
 class SkeleAdaIN(Augmentation):
     """Mean and deviation taken over from another clip of the batch, person by person and coordinate by coordinate: y = s' (x - m) / s + m'.
     over="TV": statistics over frames and joints; "V": over the joints of each frame. s^2 = unbiased variance + eps.
@@ -52,7 +52,7 @@ class SkeleAdaIN(Augmentation):
         shift = torch.randint(1, max(n - 1, 2), (), generator=generator, device=device)
         return {"partner": (torch.arange(n, device=device) + shift) % max(n, 1)}
 
-# %% ../../nbs/augment/03_strong.ipynb #c005
+# %% ../../nbs/augment/03_strong.ipynb #c016
 def _style(self, x, partner):
     "x (N,C,T,V,M), partner (N,) -> (N,C,T,V,M)"
     if x.device.type == "cpu" and len(x) and not 0 <= partner.min() <= partner.max() < len(x):
@@ -70,7 +70,7 @@ def _style(self, x, partner):
     return torch.where(there & there[partner], y, x)
 SkeleAdaIN.transform = _style
 
-# %% ../../nbs/augment/03_strong.ipynb #c006
+# %% ../../nbs/augment/03_strong.ipynb #c025
 class DropAddEdges:
     """A perturbed graph: a callable on one adjacency (K,V,V) or on attention maps (n,heads,V,V). An encoder calls it once a block: encoder(x, edges=DropAddEdges()).
     Drop: a rate r ~ U(0, drop), each entry zeroed with probability r, the others divided by 1 - r. Then add, if asked for: a rate ~ U(0, add), each zero entry becomes
@@ -87,7 +87,7 @@ class DropAddEdges:
         "Draw and apply."
         return self.apply(A, self.draw(A.shape, generator))
 
-# %% ../../nbs/augment/03_strong.ipynb #c007
+# %% ../../nbs/augment/03_strong.ipynb #c026
 def _draw_edges(self,
     shape,                          # of the adjacency or the attention maps
     generator=None,                 # torch.Generator; None: torch's global one, on the CPU
@@ -115,7 +115,7 @@ def _apply_edges(self,
     return _add_edges(A, p["added"]) if "added" in p else A
 DropAddEdges.draw, DropAddEdges.apply = _draw_edges, _apply_edges
 
-# %% ../../nbs/augment/03_strong.ipynb #c008
+# %% ../../nbs/augment/03_strong.ipynb #c027
 def _add_edges(A, added):
     "Zero entries that are `added` become 1 (in attention maps: their map's mean); then the whole (each map) is scaled back to its sum."
     new = (added & (A == 0)).to(A.dtype)

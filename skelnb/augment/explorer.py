@@ -4,7 +4,7 @@
 __all__ = ['PARAMS', 'RANGES', 'CHOICES', 'NAMES', 'LABELS', 'UNITS', 'AXES', 'STATE', 'numbers', 'controls', 'rebuild',
            'bone_lengths', 'spectrum', 'distance', 'pair_distances', 'StaticExplorer', 'explore_augment']
 
-# %% ../../nbs/augment/05_explorer.ipynb #c002
+# %% ../../nbs/augment/05_explorer.ipynb #c006
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
@@ -21,7 +21,7 @@ from .normal import AxisMask, GaussianBlur, GaussianNoise, Rotate, SpatialFlip, 
 from .strong import DropAddEdges, RandomMask, SkeleAdaIN
 from .growing import AugmentationSet, _strategy, _union, growing
 
-# %% ../../nbs/augment/05_explorer.ipynb #c003
+# %% ../../nbs/augment/05_explorer.ipynb #c007
 def _mix(h):
     "A uint32 array, well stirred (the last steps of MurmurHash3)."
     h = (h ^ h >> 16) * np.uint32(0x85ebca6b)
@@ -40,7 +40,7 @@ def numbers(
     h = _mix(_mix(key + np.arange(math.prod(shape), dtype="<u4") * np.uint32(0x9e3779b9)))
     return torch.from_numpy((h >> 8) / 2.**24).view(shape)
 
-# %% ../../nbs/augment/05_explorer.ipynb #c004
+# %% ../../nbs/augment/05_explorer.ipynb #c010
 def _on(a, u, n): return u(0, n) < a.p
 
 def _noise(a, s, u, n, *size):
@@ -61,7 +61,9 @@ def _shear(a, s, u, n, C, *_):
     eye = torch.eye(C, dtype=torch.float64)
     return {"matrix": eye + a.amplitude * (2 * u(1, n, C, C) - 1) * (1 - eye)}
 
-# %% ../../nbs/augment/05_explorer.ipynb #c005
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c011
 PARAMS = {                          # class -> (augmentation, settings, numbers, n, C, T, V, M) -> params as its own `draw` would give
     TemporalCrop: lambda a, s, u, n, C, T, *_: {"start": (u(1, n) * (2 * a.padding(T) + 1)).long()},
     Shear: _shear, Rotate: _angles, GaussianNoise: _noise, RandomMask: _hidden,
@@ -72,13 +74,13 @@ PARAMS = {                          # class -> (augmentation, settings, numbers,
     SkeleAdaIN: lambda a, s, u, n, *_: {"partner": (torch.arange(n) + 1 + int(u(1, 1) * max(n - 2, 1))) % max(n, 1)},
 }
 
-# %% ../../nbs/augment/05_explorer.ipynb #c006
+# %% ../../nbs/augment/05_explorer.ipynb #c015
 RANGES = {"amplitude": (0, 1.5, .01), "padding_ratio": (2, 25, 1), "main": (0, 180, 1), "other": (0, 45, .5), "std": (0, .1, .001), "sigma.0": (.1, 5, .05),
           "sigma.1": (.1, 5, .05), "taps": (1, 31, 2), "ratio": (0, 1, .02), "p": (0, 1, .05), "drop": (0, .9, .01), "add": (0, .3, .01)}       # slider: lowest, highest, step
 CHOICES = {"over": ["TV", "V"], "absent": {GaussianNoise: ["noise", "keep"], SkeleAdaIN: ["transfer", "keep"]}, "per": ["batch", "sample"]}
 NAMES = {"TemporalCrop": "temporal crop", "SpatialFlip": "spatial flip", "TimeFlip": "time flip", "Rotate": "rotation", "GaussianNoise": "noise", "GaussianBlur": "blur",
          "AxisMask": "axis mask", "SkeleAdaIN": "AdaIN", "RandomMask": "random mask", "DropAddEdges": "drop/add edges"}
-LABELS = {"padding_ratio": "1/padding", "main": "main angle", "other": "other angles", "std": "deviation", "sigma.0": "σ from", "sigma.1": "σ to", "p": "probability"}
+LABELS = {"padding_ratio": "1/padding", "main": "main angle", "other": "others", "std": "deviation", "sigma.0": "σ from", "sigma.1": "σ to", "p": "probability"}
 UNITS = {"main": "°", "other": "°", "std": " m"}
 AXES = [[-1, "drawn"], [0, "x"], [1, "y"], [2, "z"]]        # a choice that no constructor has: which axis, instead of the drawn one
 
@@ -92,7 +94,7 @@ def _settings(aug):
         found |= {f"{name}.{i}": k for i, k in enumerate(v)} if several else {name: v}
     return found | ({"axis": -1} if type(aug) in (AxisMask, Rotate) else {})
 
-# %% ../../nbs/augment/05_explorer.ipynb #c007
+# %% ../../nbs/augment/05_explorer.ipynb #c016
 def _range(name, value, ranges):
     "(lowest, highest, step) of a slider."
     if name in ranges: low, high, *step = ranges[name]; return low, high, step[0] if step else 1 if isinstance(value, int) else (high - low) / 100
@@ -120,7 +122,9 @@ def controls(
         found.append(c)
     return found
 
-# %% ../../nbs/augment/05_explorer.ipynb #c008
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c017
 def rebuild(
     aug,                            # an augmentation
     settings,                       # {parameter: value} as `controls` names them
@@ -138,7 +142,7 @@ def rebuild(
         for k, v in kwargs.items(): setattr(new, k, v)
         return new
 
-# %% ../../nbs/augment/05_explorer.ipynb #c009
+# %% ../../nbs/augment/05_explorer.ipynb #c020
 def _steps(augmentations, skeleton):
     "What a caller may pass, as (augmentations one after another, [(level's name, its words, its augmentations), ...])."
     if augmentations is None:
@@ -160,7 +164,7 @@ def _members(a):
     if not isinstance(a, Compose): return [a]
     return a.flat() + [m for m in (getattr(a, "mask", None), getattr(a, "edges", None)) if m is not None]
 
-# %% ../../nbs/augment/05_explorer.ipynb #c010
+# %% ../../nbs/augment/05_explorer.ipynb #c021
 def _describe(aug, taken, ranges):
     "A step as the browser knows it."
     name = type(aug).__name__
@@ -174,7 +178,7 @@ def _values(aug):
     "The settings that can be moved or chosen, as plain numbers and words."
     return {k: v for k, v in _settings(aug).items() if isinstance(v, (bool, int, float, str))}
 
-# %% ../../nbs/augment/05_explorer.ipynb #c012
+# %% ../../nbs/augment/05_explorer.ipynb #c024
 def _present(x):
     "(T,M) bool of a clip (C,T,V,M)."
     return (x != 0).any(0).any(1)
@@ -208,7 +212,7 @@ def distance(
     here = _present(x).to(y)
     return ((y - x).norm(dim=0).mean(1) * here).sum(1) / here.sum(1).clamp(min=1)
 
-# %% ../../nbs/augment/05_explorer.ipynb #c014
+# %% ../../nbs/augment/05_explorer.ipynb #c027
 @contextlib.contextmanager
 def _evaluating(encoder):
     "Eval mode and no gradient; afterwards every part is as it was."
@@ -240,7 +244,7 @@ def pair_distances(
     pick = lambda d: d[torch.linspace(0, len(d) - 1, min(most, len(d))).round().long()]
     return {name: pick(d[which]) for name, which in kinds.items() if which.any()}
 
-# %% ../../nbs/augment/05_explorer.ipynb #c016
+# %% ../../nbs/augment/05_explorer.ipynb #c030
 _JS = pathlib.Path(str(files("skelnb"))) / "static/augment.js"
 STATE = "clips steps levels setting first strip fps".split()
 
@@ -263,7 +267,9 @@ class _Chain:
             x = aug.apply(x, params)
         return x
 
-# %% ../../nbs/augment/05_explorer.ipynb #c017
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c031
 def _generator(draw, i): return torch.Generator().manual_seed(1_000_003 * (i + 1) + draw)
 
 def _views(self, setting=None):
@@ -291,7 +297,9 @@ def _moves(self, setting=None):
     return (1 - (self._features(self.x, setting or self.setting) * self._still).sum(1)).clamp(min=0)
 _Chain.views, _Chain.policy, _Chain._features, _Chain.moves = _views, property(_policy), _features, _moves
 
-# %% ../../nbs/augment/05_explorer.ipynb #c018
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c032
 def _strip(self, x, y):
     "Rows of the strip plot: pairs of clips, then how far each level (or each augmentation alone) moves the features of the clips x (N,C,T,V,M)."
     nothing = {**self.setting, "on": [False] * len(self.steps), "coins": True}
@@ -305,7 +313,7 @@ def _strip(self, x, y):
     return dict(rows=rows, top=max(sorted(r["values"])[int(.98 * (len(r["values"]) - 1))] for r in rows))
 _Chain._strip = _strip
 
-# %% ../../nbs/augment/05_explorer.ipynb #c019
+# %% ../../nbs/augment/05_explorer.ipynb #c034
 def _answer(self, change=None):
     "Compute what the browser asks for."
     ask = self.ask
@@ -326,7 +334,7 @@ def _quantise(x):
     return np.clip(np.rint(x / scale), -32767, 32767).astype("<i2").tobytes(), scale
 _Chain._answer = _answer
 
-# %% ../../nbs/augment/05_explorer.ipynb #c020
+# %% ../../nbs/augment/05_explorer.ipynb #c036
 def _stored(self, room, strengths=5):
     "For pages without a kernel: what each augmentation that only Python knows does alone, at some strengths of its sliders, for as many draws as fit in `room` bytes."
     out, kernel = [None] * len(self.steps), [i for i, s in enumerate(self.steps) if s["kind"] == "kernel"]
@@ -353,7 +361,9 @@ def _alone(self, i, draw, name=None, value=0):
     return torch.nan_to_num(y).numpy()
 _Chain._stored, _Chain._alone = _stored, _alone
 
-# %% ../../nbs/augment/05_explorer.ipynb #c021
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c037
 class _Page:
     "A page of the explorer that needs no kernel."
     def to_html(self,
@@ -379,7 +389,7 @@ class _Page:
         "Write a page of its own that opens anywhere; returns its path."
         return _write_page(path, title, self.to_html(most_bytes))
 
-# %% ../../nbs/augment/05_explorer.ipynb #c022
+# %% ../../nbs/augment/05_explorer.ipynb #c038
 def _keep(clips, room):
     "The clips, or fewer of them, or fewer of their frames, in `room` bytes of a page."
     n, C, T, V, M = (clips[k] for k in "nCTVM")
@@ -410,7 +420,9 @@ def _bundle(self, include=None, exclude=None, **kw):
     return data, meta
 _Page._img, _Page._shown, _Page.__repr__, _Page._repr_mimebundle_ = _img, _shown, _repr, _bundle
 
-# %% ../../nbs/augment/05_explorer.ipynb #c023
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c039
 class StaticExplorer(_Page, _Chain):
     "The explorer where anywidget is not installed: the page works, but does not talk to Python."
     def __init__(self, **state): self.__dict__.update(state)
@@ -428,7 +440,9 @@ def _live_explorer():
         fps, live = t.Float(25.).tag(sync=True), t.Bool(True).tag(sync=True)
     return AugmentExplorer
 
-# %% ../../nbs/augment/05_explorer.ipynb #c024
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c040
 def _choose(data, clips, skeleton):
     "(clips (n,C,T,V,M), their labels, skeleton) of a data set, or of a tensor of clips."
     if not hasattr(data, "batch"):
@@ -446,7 +460,9 @@ def _choose(data, clips, skeleton):
     if not 1 <= len(rows) <= 4 or not all(0 <= i < N for i in rows): raise AugmentError(f"clips: expected 1 to 4 rows from 0 to {N - 1}, got {clips}")
     return batch(rows).float(), [str(names[y[i]]) if y is not None else f"clip {i}" for i in rows], skeleton
 
-# %% ../../nbs/augment/05_explorer.ipynb #c025
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c041
 def explore_augment(
     data,                   # SkeletonData, or clips (N,C,T,V,M)
     augmentations=None,     # None: all of them; one, a chain, a list, names ("BA+NA"), or the levels of `growing(...)`
@@ -474,7 +490,9 @@ def explore_augment(
                side=int(abs(skeleton.upright[0]).argmax()), layout=_layout(skeleton), facing=packed["items"][0]["facing"])
     return _open(e, augs, box, x, data, skeleton, encoder, stream, samples, fps)
 
-# %% ../../nbs/augment/05_explorer.ipynb #c026
+
+
+# %% ../../nbs/augment/05_explorer.ipynb #c042
 def _build(augs, levels, on, everything, coins, draw, ranges):
     "Steps, levels and the first setting."
     steps, taken = [], []

@@ -160,21 +160,23 @@ const STYLES = `
 .skelnb-step.on{background:#fdf3ec;border-left-color:${AUGMENTED}}
 .skelnb-step>label{display:flex;gap:7px;align-items:center;cursor:pointer;font-weight:550}
 .skelnb-step small{margin-left:auto;font-weight:400;color:#5c5c58}
-.skelnb-step .skelnb-control{display:grid;grid-template-columns:70px 1fr 40px;gap:5px;align-items:center;padding:1px 0 1px 8px;font-size:12px;line-height:1.25}
-.skelnb-control output{text-align:right;font-variant-numeric:tabular-nums}
+.skelnb-step .skelnb-control{display:grid;grid-template-columns:66px 1fr 46px;gap:5px;align-items:center;padding:1px 0 1px 8px;font-size:12px;line-height:1.25}
+.skelnb-control output{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .skelnb-control input[type=range]{width:100%;min-width:0}
+.skelnb-control input[type=checkbox]{justify-self:start}
 .skelnb-control select{grid-column:2/4;font:inherit;height:22px;border:1px solid #b8b8b0;border-radius:5px;background:#fff;color:${INKED};min-width:0}
 .skelnb-clips{flex:1 1 auto;min-width:0}
 .skelnb-clips .skelnb-player{width:auto!important;margin:0;max-width:none}
 .skelnb-clips .skelnb-stage{display:grid!important;gap:6px}
 .skelnb-clips .skelnb-panel{max-width:none!important;min-width:0}
+.skelnb-clips .skelnb-panel canvas{max-height:min(176px,23vh)}
 .skelnb-clips figcaption{font-size:12px!important;padding:3px 7px 0!important;min-height:21px!important;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .skelnb-clips .skelnb-panel.after{border-color:${AUGMENTED}}
 .skelnb-clips .skelnb-panel.after figcaption{color:#a04600;font-weight:500}
 .skelnb-charts{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:8px;margin-top:7px}
 .skelnb-chart{position:relative;min-width:0}
 .skelnb-chart>b,.skelnb-strip>b{display:block;font-size:12px;font-weight:600;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
-.skelnb-chart canvas{display:block;width:100%;height:112px}
+.skelnb-chart canvas{display:block;width:100%;height:104px}
 .skelnb-strip{margin-top:6px}
 .skelnb-strip canvas{display:block;width:100%}
 .skelnb-augment p.skelnb-word{margin:5px 0 0!important;color:#5c5c58;font-size:12px;min-height:1.3em}
@@ -204,7 +206,7 @@ function render({ model, el }) {
   const get = k => model.get(k), live = get("live"), steps = get("steps"), levels = get("levels"), fps = get("fps"), strip = get("strip"), stored = get("stored");
   const box = get("clips"), d = box, { n, C, T, V, M, layout } = box, originals = decode(box.data, box.scale, n), bones = layout.bones.slice(0, layout.bones.length - layout.struts);
   const stats = { steps: [], work: [], asked: 0 }, copy = s => ({ ...s, on: [...s.on], values: s.values.map(v => ({ ...v })) });
-  let set = copy(get("setting")), shown = originals, moves = get("answer").moves || null, focus = 0, curve = null, raf = 0, changedAt = 0, note = "";
+  let set = copy(get("setting")), shown = originals, moves = get("answer").moves || null, focus = 0, curve = null, raf = 0, changedAt = 0, note = "", before = null;
   let flying = 0, serial = 0, want = { clips: false, moves: false }, later = 0, patience = 0, telling = 0;
 
   // --- the page ---
@@ -273,7 +275,7 @@ function render({ model, el }) {
   if (strip.rows) {
     const e = node("div", "skelnb-strip", root);
     SF = { b: node("b", "", e, "how far the feature moves (1 \u2212 cosine)"), canvas: node("canvas", "", e) };
-    SF.canvas.style.height = 24 + 17 * (strip.rows.length + 1) + "px";
+    SF.canvas.style.height = 20 + 15 * (strip.rows.length + 1) + "px";
     verdict = node("p", "skelnb-word", e);
   }
   const word = node("p", "skelnb-word", root);
@@ -303,16 +305,22 @@ function render({ model, el }) {
       most = Math.max(most, Math.abs(p[k]), Math.abs(p[k + 1]), Math.abs(p[k + 2]));
       wide = Math.max(wide, p[k] * p[k] + p[k + 2] * p[k + 2]); high = Math.max(high, Math.abs(p[k + 1])); floor = Math.max(floor, -p[k + 1]);
     }
+    wide = Math.sqrt(wide);
+    if (before) {                                            // on the ground of the original; what grows far out of the picture does not shrink all the others
+      const W = Math.max(...before.map(b => b.item.wide)), H = Math.max(...before.map(b => b.item.high));
+      floor = before[i].item.floor; wide = within(wide, 1.2 * W, 2 * W); high = within(high, 1.1 * H, 2 * H);
+    }
     const scale = most / 32767;
     for (let k = 0; k < p.length; k++) q[k] = here[Math.floor(k / (3 * V))] ? Math.round(p[k] / scale) : -32768;
-    return { item: { label, frames: T, persons: M, scale, middle: MIDDLE[i], floor, wide: Math.sqrt(wide), high, facing: box.facing }, data: new Uint8Array(q.buffer) };
+    return { item: { label, frames: T, persons: M, scale, middle: MIDDLE[i], floor, wide, high, facing: box.facing }, data: new Uint8Array(q.buffer) };
   }
-  const before = originals.map((x, i) => pack(x, i, box.labels[i]));
+  before = originals.map((x, i) => pack(x, i, box.labels[i]));
   let inner = null, stopInner = null;
   function play() {
     const after = shown.map((x, i) => pack(x, i, acting(i))), all = n > 1 ? [...before, ...after] : [before[0], after[0]], data = new Uint8Array(all.reduce((s, c) => s + c.data.length, 0));
     let at = 0;
     for (const c of all) { data.set(c.data, at); at += c.data.length; }
+    stage.querySelectorAll(".skelnb-panel").forEach((p, k) => { p.title = all[k].item.label; });
     const clips = { layout, items: all.map(c => c.item), data, fit: "shared" };
     if (inner) return inner.set("clips", clips);
     inner = SkeletonPlayer.staticModel({ clips, fps, frame: 0, playing: true, speed: 1, width: 200, height: n < 3 ? 152 : 180, numbers: false });
@@ -458,6 +466,7 @@ function render({ model, el }) {
     const y = v => 5 + (h - 20) * within((high - Math.log10(Math.max(v, 1e-9))) / (high - low), 0, 1), x = k => 32 + (w - 36) * k / Math.max(K, 1);
     axes(ctx, w, h, [0, 1, 2, 3].map(k => [10 ** (high - k), String(+(10 ** (high - k)).toPrecision(1))]), y, [[0, "0"], [K / 2, (top / 2).toFixed(0)], [K, top.toFixed(0) + " Hz"]], x);
     line(ctx, a, x, y, ORIGINAL, 3); line(ctx, b, x, y, AUGMENTED);
+    ctx.textAlign = "right"; ctx.textBaseline = "top"; ctx.fillStyle = ORIGINAL; ctx.fillText("original", w - 4, 4); ctx.fillStyle = "#a04600"; ctx.fillText("augmented", w - 48, 4);
   }
   let scaleD = 10;
   function drawDistance() {
@@ -469,7 +478,7 @@ function render({ model, el }) {
     CD.play = { w, h, at: t => x(t), list, y };
   }
   const head = node("div", "", CD.e);
-  Object.assign(head.style, { position: "absolute", width: "1px", height: "92px", left: 0, bottom: "15px", background: INKED, opacity: 0.55, pointerEvents: "none" });
+  Object.assign(head.style, { position: "absolute", width: "1px", height: "84px", left: 0, bottom: "15px", background: INKED, opacity: 0.55, pointerEvents: "none" });
   function follow() {                                        // the line that says where the player is
     raf = requestAnimationFrame(follow);
     const p = stage.firstElementChild && stage.firstElementChild.skelnb;
@@ -477,7 +486,7 @@ function render({ model, el }) {
   }
   function drawStrip() {
     if (!SF) return;
-    const { ctx, w, h } = surface(SF.canvas), left = 132, R = strip.rows.length, top = nice(Math.max(strip.top, ...(moves || [0])) * 1.02), x = v => left + 6 + (w - left - 14) * within(v / top, 0, 1), y = r => 11 + 17 * r;
+    const { ctx, w, h } = surface(SF.canvas), left = 132, R = strip.rows.length, top = nice(Math.max(strip.top, ...(moves || [0])) * 1.02), x = v => left + 6 + (w - left - 14) * within(v / top, 0, 1), y = r => 9 + 15 * r;
     ctx.textBaseline = "bottom"; ctx.fillStyle = "#5c5c58"; ctx.strokeStyle = "#ececea"; ctx.beginPath();
     for (const v of [0, top / 2, top]) { ctx.textAlign = v === top ? "right" : v ? "center" : "left"; ctx.fillText(Number(v.toPrecision(2)), x(v), h); ctx.moveTo(x(v), 2); ctx.lineTo(x(v), h - 14); }
     ctx.stroke(); ctx.textBaseline = "middle";
@@ -485,7 +494,7 @@ function render({ model, el }) {
       ctx.fillStyle = INKED; ctx.textAlign = "right"; ctx.fillText(row.name, left, y(r));
       ctx.fillStyle = row.kind === "pairs" ? "rgba(0,114,178,.32)" : "rgba(213,94,0,.32)";
       row.values.forEach((v, k) => { ctx.beginPath(); ctx.arc(x(v), y(r) + (mix(k * 7 + r) / 4294967296 - 0.5) * 9, 2, 0, 7); ctx.fill(); });
-      ctx.fillStyle = INKED; ctx.fillRect(x(row.median) - 1, y(r) - 7, 2, 14);
+      ctx.fillStyle = INKED; ctx.fillRect(x(row.median) - 1, y(r) - 6, 2, 12);
     });
     ctx.fillStyle = INKED; ctx.textAlign = "right"; ctx.font = "600 11px system-ui,sans-serif"; ctx.fillText("these clips, now", left, y(R));
     if (!moves) { verdict.textContent = live ? "\u2026" : ""; return; }

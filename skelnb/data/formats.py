@@ -95,6 +95,7 @@ def _read_bytes(path, changeable=False):
     if len(data) > 2**22 and data.count(b"\n") > 2**21: raise ReadError(path, f"has more than {2**21} lines", "It is not a recording of this format; leave it out")
     return data
 
+# %% ../../nbs/data/01_formats.ipynb #c017
 def _short(x, n=60):
     "A value for a message, whatever it is."
     if isinstance(x, (list, tuple, dict, set)) and len(x) > 8 or not isinstance(x, (list, tuple, int, float, str, bytes, type(None))): return f"a {type(x).__name__}"
@@ -107,15 +108,7 @@ def _quote(line, n=40):
     "The beginning of some bytes, for a message."
     return repr(line[:n].decode("latin-1")) + (" ..." if len(line) > n else "")
 
-def _numbers(text):
-    "Flat float64 array of the numbers in `text` (bytes, separated by white space), or None if something else is among them."
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)
-            return np.fromstring(text, dtype=np.float64, sep=" ")
-    except (ValueError, DeprecationWarning): return None
-
-# %% ../../nbs/data/01_formats.ipynb #c019
+# %% ../../nbs/data/01_formats.ipynb #c020
 def read_json(path):
     "The content of a JSON file; every way in which it can be broken becomes a `ReadError`."
     path = Path(path)
@@ -127,7 +120,7 @@ def read_json(path):
         raise ReadError(path, f"line {e.lineno}, character {e.colno}: the file {cut} ({e.msg})", "Unpack or fetch it again, or remove it") from None
     except (ValueError, RecursionError) as e: raise ReadError(path, f"cannot be understood ({e})", "It is not a recording; remove it") from None
 
-# %% ../../nbs/data/01_formats.ipynb #c022
+# %% ../../nbs/data/01_formats.ipynb #c023
 UCLA_CLASSES = ["pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down",
                 "stand up", "donning", "doffing", "throw", "carry"]
 UCLA_ACTIONS = [1, 2, 3, 4, 5, 6, 8, 9, 11, 12]     # the aAA of the file name; the file's own label is the place in this list, from 1
@@ -141,7 +134,7 @@ def ucla_name(name, file=None):
     a, s, e, v = map(int, m.groups())
     return dict(label=UCLA_ACTIONS.index(a), subject=s, camera=v, setup=1, repeat=e)
 
-# %% ../../nbs/data/01_formats.ipynb #c025
+# %% ../../nbs/data/01_formats.ipynb #c026
 def _ucla_frames(frames, path):
     "(T,20,3) float64 from the JSON lists, or a `ReadError` that names the frame and joint that do not fit."
     if not isinstance(frames, list): raise ReadError(path, f"'skeletons' should be a list of frames, got {type(frames).__name__}", "Is this a file of the all_sqe release?")
@@ -155,7 +148,7 @@ def _ucla_frames(frames, path):
     try: return np.array(frames, dtype=np.float64).reshape(-1, len(UCLA20), 3)
     except OverflowError: raise ReadError(path, "a coordinate is too large for a number of metres", "Fetch the file again, or leave it out") from None
 
-# %% ../../nbs/data/01_formats.ipynb #c026
+# %% ../../nbs/data/01_formats.ipynb #c027
 def read_ucla(
     path,               # a file of the NW-UCLA `all_sqe` release, e.g. a01_s01_e00_v01.json
 ) -> Recording:         # (3,T,20,1), 30 frames a second; meta: label (from 0), subject, camera, setup, repeat
@@ -174,7 +167,7 @@ def read_ucla(
     check_numbers(x, path, UCLA20)
     return Recording(x, 30., path.stem, meta, UCLA20)
 
-# %% ../../nbs/data/01_formats.ipynb #c029
+# %% ../../nbs/data/01_formats.ipynb #c030
 def find_copies(
     recordings,         # list of `Recording`
 ) -> dict:              # {name of the copy: name of the first recording with the same content}
@@ -187,7 +180,7 @@ def find_copies(
         else: first[key] = r.name
     return copies
 
-# %% ../../nbs/data/01_formats.ipynb #c031
+# %% ../../nbs/data/01_formats.ipynb #c032
 def find_ucla(folder):
     "The folder in or under `folder` that holds the NW-UCLA files."
     folder = Path(folder)
@@ -196,7 +189,7 @@ def find_ucla(folder):
         if any(_UCLA_NAME.fullmatch(p.stem) for p in f.glob("a*.json")): return f
     raise ReadError(folder, "holds no file named like a01_s01_e00_v01.json", "Unpack the release and give its folder all_sqe, or the folder around it")
 
-# %% ../../nbs/data/01_formats.ipynb #c032
+# %% ../../nbs/data/01_formats.ipynb #c033
 def read_ucla_folder(
     folder,             # all_sqe, or the folder around it
     skipped=None,       # a dict to fill with {file name: reason}; None: the first bad file raises its `ReadError`
@@ -219,7 +212,7 @@ def read_ucla_folder(
         warnings.warn(f"{len(copies)} of {len(out)} files are copies of another one by content, e.g. {a} = {b}; see meta['copy_of']", stacklevel=2)
     return out
 
-# %% ../../nbs/data/01_formats.ipynb #c036
+# %% ../../nbs/data/01_formats.ipynb #c037
 NTU_CLASSES = [
     "drink water", "eat meal", "brush teeth", "brush hair", "drop", "pick up", "throw", "sit down", "stand up", "clapping", "reading", "writing",
     "tear up paper", "put on jacket", "take off jacket", "put on a shoe", "take off a shoe", "put on glasses", "take off glasses", "put on a hat/cap",
@@ -236,6 +229,8 @@ NTU_CLASSES = [
     "knock over", "grab stuff", "shoot with gun", "step on foot", "high-five", "cheers and drink", "carry object", "take a photo", "follow", "whisper",
     "exchange things", "support somebody", "rock-paper-scissors"]
 NTU_PAIRS = [*range(49, 60), *range(105, 120)]      # labels (from 0) of the classes played by two people
+
+# %% ../../nbs/data/01_formats.ipynb #c038
 _NTU_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 
 def ntu_name(name, file=None):
@@ -247,37 +242,27 @@ def ntu_name(name, file=None):
     s, c, p, r, a = map(int, m.groups())
     return dict(label=a - 1, subject=p, camera=c, setup=s, repeat=r)
 
-# %% ../../nbs/data/01_formats.ipynb #c038
+# %% ../../nbs/data/01_formats.ipynb #c041
 class _Lines:
-    "The lines of a text (a bytearray), and the numbers that stand first in some of them."
+    "The lines of a text (a bytearray, which is changed)."
+    WIDTH = 48                                      # bytes; three numbers need no more
     def __init__(self, data):
-        if b"\r" in data:                                                   # lines that end as Windows ends them
+        if b"\r" in data:                           # lines that end as Windows ends them
             raw = np.frombuffer(data, np.uint8); after = np.flatnonzero(raw == 13) + 1
             data = data.replace(b"\r", b"" if after[-1] < len(raw) and (raw[after] == 10).all() else b" ")
         size = len(data)
-        while size and data[size - 1] <= 32: size -= 1                      # white space at the end
+        while size and data[size - 1] <= 32: size -= 1          # white space at the end
         data[size:] = b"\n" + bytes(self.WIDTH)
         self.data = data; self.bytes = np.frombuffer(data, np.uint8)[:size]
         self.end = np.append(np.flatnonzero(self.bytes == 10), size); self.start = np.concatenate([[0], self.end[:-1] + 1])
-        short = np.flatnonzero(self.end - self.start < 14)
-        self.short = {i: data[a:b].strip() for i, a, b in zip(short.tolist(), self.start[short].tolist(), self.end[short].tolist())}    # the counts are here
+        short = np.flatnonzero(self.end - self.start < 14)      # here are the counts
+        self.short = {i: data[a:b].strip() for i, a, b in zip(short.tolist(), self.start[short].tolist(), self.end[short].tolist())}
     def __len__(self): return len(self.end)
     def __getitem__(self, i): return self.data[self.start[i]:self.end[i]]
     def spaces(self): return np.count_nonzero(self.bytes == 32)
     def tidy(self): return _Lines(bytearray(b"\n".join(b" ".join(self[i].split()) for i in range(len(self)))))
 
-    WIDTH = 48                                                             # three numbers need no more
-    def numbers(self, lines, n=3):
-        "(lines, n) float64: the first n words of lines that have so many, between single spaces; a word that is no number becomes NaN."
-        W = self.WIDTH; every = np.ndarray((len(self.data) - W,), f"V{W}", self.data, strides=(1,))     # W bytes from each byte on
-        raw = every[self.start[lines]].view(np.uint8); row = np.arange(len(lines)) * W
-        space = raw <= 32; space[row[1:] - 1] = True; found = np.append(np.flatnonzero(space), np.full(n, len(raw) - 1))
-        first = np.searchsorted(found, row); end = found[first[:, None] + np.arange(n)]
-        start = np.concatenate([row[:, None], end[:, :-1] + 1], 1); x = _decimals(raw, start.ravel(), end.ravel()).reshape(-1, n)
-        for k in np.flatnonzero(end[:, -1] >= row + W - 1): x[k] = [*map(_number, self[lines[k]].split()[:n]), *[np.nan] * n][:n]       # long words
-        return x
-
-# %% ../../nbs/data/01_formats.ipynb #c039
+# %% ../../nbs/data/01_formats.ipynb #c042
 _TENS = 10. ** np.arange(16)
 
 def _decimals(raw, start, end):
@@ -290,16 +275,27 @@ def _decimals(raw, start, end):
     dots, digits = dot.sum(0, np.uint8), digit.sum(0, np.uint8)
     before = np.where(dots == 1, np.einsum("wn,w->n", dot.view(np.uint8), place), np.minimum(n, W))   # places before the dot
     value = np.zeros(len(n))
-    for row in c: value *= 10; value += row                                       # the dot and what is behind the word count as digit 0
-    value /= _TENS[W - before]; value = (10 * value - 9 * np.floor(value)) * (1 - 2. * negative)         # take the 0 of the dot out: 1.025 -> 1.25
-    for i in np.flatnonzero((digits + dots != n) | (dots > 1) | (digits == 0)): value[i] = _number(raw[start[i]:end[i]].tobytes())      # exponents, long ones, no number
+    for row in c: value *= 10; value += row         # the dot and what is behind the word count as digit 0
+    value /= _TENS[W - before]; value = (10 * value - 9 * np.floor(value)) * (1 - 2. * negative)      # take the 0 of the dot out
+    for i in np.flatnonzero((digits + dots != n) | (dots > 1) | (digits == 0)): value[i] = _number(raw[start[i]:end[i]].tobytes())
     return value
 
 def _number(word):
     try: return float(word) if b"_" not in word else np.nan
     except ValueError: return np.nan
 
-# %% ../../nbs/data/01_formats.ipynb #c041
+# %% ../../nbs/data/01_formats.ipynb #c043
+def _first_numbers(lines, at, n=3):
+    "(len(at), n) float64: the first n words of the lines `at`, which have so many, between single spaces; a word that is no number becomes NaN."
+    W = lines.WIDTH; every = np.ndarray((len(lines.data) - W,), f"V{W}", lines.data, strides=(1,))     # W bytes from each byte on
+    raw = every[lines.start[at]].view(np.uint8); row = np.arange(len(at)) * W
+    space = raw <= 32; space[row[1:] - 1] = True; found = np.append(np.flatnonzero(space), np.full(n, len(raw) - 1))
+    end = found[np.searchsorted(found, row)[:, None] + np.arange(n)]; start = np.concatenate([row[:, None], end[:, :-1] + 1], 1)
+    x = _decimals(raw, start.ravel(), end.ravel()).reshape(-1, n)
+    for k in np.flatnonzero(end[:, -1] >= row + W - 1): x[k] = [*map(_number, lines[at[k]].split()[:n]), *[np.nan] * n][:n]       # long words
+    return x
+
+# %% ../../nbs/data/01_formats.ipynb #c046
 LARGEST_NTU = 20_000                                # frames; no clip of NTU RGB+D has more than 300
 
 def _count(lines, i, what, path, *place):
@@ -309,6 +305,7 @@ def _count(lines, i, what, path, *place):
     if i >= len(lines): raise ReadError(path, f"the file breaks off after line {len(lines)}, where {what} should come", "Unpack or fetch it again, or remove it")
     raise ReadError(path, f"line {i + 1}: expected {what}, got {_quote(lines[i])}", "Is this a .skeleton file of NTU RGB+D? Fetch it again, or leave it out")
 
+# %% ../../nbs/data/01_formats.ipynb #c047
 def _ntu_bodies(lines, path):
     "(frames, bodies, rest): for every body listed (frame, place in it, first line of its joints), and the number of lines after the last frame."
     T = _count(lines, 0, "the number of frames", path); i, bodies, V, short = 1, [], len(NTU25), lines.short; joints = b"%d" % V
@@ -323,23 +320,23 @@ def _ntu_bodies(lines, path):
         i += 1
     return T, bodies, len(lines) - i
 
-# %% ../../nbs/data/01_formats.ipynb #c042
+# %% ../../nbs/data/01_formats.ipynb #c048
 def _ntu_joints(lines, bodies, spaces, path):
-    "(bodies,25,3) float64: x, y, z of every joint."
+    "(bodies,25,3) float64: x, y, z of every joint. `spaces`: how many the whole file should have."
     if not bodies: return np.zeros((0, len(NTU25), 3))
     at = (np.array([b[2] for b in bodies])[:, None] + np.arange(len(NTU25))).ravel()
     def wrong(k, got):
-        t, m, _ = bodies[k // len(NTU25)]
-        return ReadError(path, f"line {at[k] + 1}, frame {t}, body {m}, joint {k % len(NTU25)} ({NTU25.names[k % len(NTU25)]}): {got}", "Unpack or fetch it again, or leave it out")
+        t, m, _ = bodies[k // len(NTU25)]; v = k % len(NTU25)
+        return ReadError(path, f"line {at[k] + 1}, frame {t}, body {m}, joint {v} ({NTU25.names[v]}): {got}", "Unpack or fetch it again, or leave it out")
     if lines.spaces() != spaces:                    # not all lines are as they should be: look at each
         for k, i in enumerate(at):
             if (n := len(lines[i].split())) != 12: raise wrong(k, f"expected 12 numbers, got {n}" + (": the file breaks off here" if i == len(lines) - 1 else ""))
         lines = lines.tidy()
-    x = lines.numbers(at); bad = ~(np.abs(x) < 1e30)                       # metres, as float32
+    x = _first_numbers(lines, at); bad = ~(np.abs(x) < 1e30)                # metres, as float32
     if bad.any(): raise wrong(k := int(bad.any(1).argmax()), f"expected three finite numbers first, got {_quote(lines[at[k]], 60)}")
     return x.reshape(-1, len(NTU25), 3)
 
-# %% ../../nbs/data/01_formats.ipynb #c043
+# %% ../../nbs/data/01_formats.ipynb #c050
 def _energy(x):
     "How much a body moves: the standard deviations of x, y and z, summed, over the frames (n,25,3) that are not all zero."
     x = x[x.sum((1, 2)) != 0]
@@ -347,15 +344,13 @@ def _energy(x):
 
 def _tracks(bodies, ids, x):
     "The slot of every body when each id keeps one: the id seen in most frames first, of equals the one that moves more, then the earlier one."
-    seen, key = {}, []
-    for (t, _, _), who in zip(bodies, ids): seen[t, who] = seen.get((t, who), -1) + 1; key.append((who, seen[t, who]))      # an id twice in a frame is two tracks
-    of = {}
+    seen, key, of = {}, [], {}
+    for (t, _, _), who in zip(bodies, ids): seen[t, who] = seen.get((t, who), -1) + 1; key.append((who, seen[t, who]))   # an id twice in a frame: two tracks
     for i, k in enumerate(key): of.setdefault(k, []).append(i)
-    order = sorted(of, key=lambda k: (-len(of[k]), -_energy(x[of[k]]), of[k][0]))
-    rank = {k: i for i, k in enumerate(order)}
+    order = sorted(of, key=lambda k: (-len(of[k]), -_energy(x[of[k]]), of[k][0])); rank = {k: i for i, k in enumerate(order)}
     return np.array([rank[k] for k in key], np.int64)
 
-# %% ../../nbs/data/01_formats.ipynb #c044
+# %% ../../nbs/data/01_formats.ipynb #c051
 def read_ntu(
     path,               # a .skeleton file, e.g. S001C002P003R002A013.skeleton
     bodies="first",     # who goes into which slot: "first", "energy" or "track"
@@ -377,7 +372,7 @@ def read_ntu(
     note = f"{rest} more line(s) after the last frame" if rest else ""
     return Recording(x, 30., path.stem, meta | dict(note=note), NTU25)
 
-# %% ../../nbs/data/01_formats.ipynb #c045
+# %% ../../nbs/data/01_formats.ipynb #c058
 def read_missing(path) -> set:      # of names, without ending
     "The names in an official list of NTU RGB+D samples with missing skeletons; its first lines are prose."
     path = Path(path); names = set()
@@ -388,7 +383,7 @@ def read_missing(path) -> set:      # of names, without ending
     if not names: raise ReadError(path, "holds no name like S001C002P005R002A008", "Give the list NTU_RGBD_samples_with_missing_skeletons.txt or NTU_RGBD120_...")
     return names
 
-# %% ../../nbs/data/01_formats.ipynb #c047
+# %% ../../nbs/data/01_formats.ipynb #c061
 PKU_CLASSES = [
     "bow", "brushing hair", "brushing teeth", "check time (from watch)", "cheer up", "clapping", "cross hands in front", "drink water", "drop",
     "eat meal/snack", "falling", "giving something to other person", "hand waving", "handshaking", "hopping (one foot)", "hugging other person", "jump up",
@@ -398,9 +393,11 @@ PKU_CLASSES = [
     "take off jacket", "take out something from pocket", "taking a selfie", "tear up paper", "throw", "touch back (backache)", "touch chest (heart pain)",
     "touch head (headache)", "touch neck (neckache)", "typing on a keyboard", "use a fan/feeling warm", "wear jacket", "wear on glasses", "wipe face", "writing"]
 PKU_PAIRS = [11, 13, 15, 17, 20, 23, 25, 26]        # labels (from 0) of the 8 classes played by two people
+
+# %% ../../nbs/data/01_formats.ipynb #c062
 _PKU_VIEWS = "LMR"                                  # cameras 1, 2, 3
-_PKU_NAMES = [(1, re.compile(r"0*(?P<f>\d{3})-(?P<v>[LMR])", re.ASCII)), (1, re.compile(r"F(?P<f>\d{3})V(?P<v>\d{3})C(?P<c>\d{3})L(?P<l>\d{3})", re.ASCII)),
-              (2, re.compile(r"A(?P<a>\d\d)N(?P<n>\d\d)-(?P<v>[LMR])", re.ASCII)), (2, re.compile(r"A(?P<a>\d{3})N(?P<n>\d{3})V(?P<v>\d{3})C(?P<c>\d{3})L(?P<l>\d{3})", re.ASCII))]
+_PKU_NAMES = [(1, re.compile(p, re.ASCII)) for p in (r"0*(?P<f>\d{3})-(?P<v>[LMR])", r"F(?P<f>\d{3})V(?P<v>\d{3})C(?P<c>\d{3})L(?P<l>\d{3})")] + \
+             [(2, re.compile(p, re.ASCII)) for p in (r"A(?P<a>\d\d)N(?P<n>\d\d)-(?P<v>[LMR])", r"A(?P<a>\d{3})N(?P<n>\d{3})V(?P<v>\d{3})C(?P<c>\d{3})L(?P<l>\d{3})")]
 
 def pku_name(name, file=None):
     "What a PKU-MMD name says, of a recording (0291-L, A01N02-L) or of an instance cut out of it (F291V001C012L001, A001N002V001C012L001)."
@@ -408,13 +405,12 @@ def pku_name(name, file=None):
         if not (m := pattern.fullmatch(str(name))): continue
         d = m.groupdict(); camera = _PKU_VIEWS.find(d["v"]) + 1 or int(d["v"])
         if not 1 <= camera <= 3 or ("c" in d and not 1 <= int(d["c"]) <= len(PKU_CLASSES)): break
-        # Part I does not say who is filmed: there, each recording counts as a person of its own
         out = dict(subject=int(d["f"] if part == 1 else d["n"]), camera=camera, setup=1, part=part, recording=int(d["f"] if part == 1 else d["a"]))
         return out | (dict(label=int(d["c"]) - 1, repeat=int(d["l"])) if "c" in d else {})
     raise ReadError(file or name, f"expected a name like 0291-L or F291V001C012L001 (Part I), A01N02-L or A001N002V001C012L001 (Part II), got {_short(name)}",
                     "Keep the names of the release (views L, M, R; classes 1 to 51), or leave the file out")
 
-# %% ../../nbs/data/01_formats.ipynb #c049
+# %% ../../nbs/data/01_formats.ipynb #c065
 def read_pku_labels(
     path,               # a file of Train_Label_PKU_final (Part I) or of the label folder of Part II
 ):                      # (n,4) int64, one row an instance: action 1..51, first frame, last frame (from 1, both counted), confidence
@@ -428,7 +424,15 @@ def read_pku_labels(
         if not 1 <= rows[-1][0] <= len(PKU_CLASSES): raise ReadError(path, f"line {i}: action {rows[-1][0]}, expected 1 to {len(PKU_CLASSES)}", "Fetch the file again, or correct the line")
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
 
-# %% ../../nbs/data/01_formats.ipynb #c051
+# %% ../../nbs/data/01_formats.ipynb #c068
+def _numbers(text):
+    "Flat float64 array of the numbers in `text` (bytes, separated by white space), or None if something else is among them."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)
+            return np.fromstring(text, dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning): return None
+
 def _pku_frames(path):
     "(T,150) float64: two bodies, 25 joints, x y z in every row."
     data = _read_bytes(path); rows = [l for l in data.splitlines() if l.strip()]; flat = _numbers(data)
@@ -441,6 +445,7 @@ def _pku_frames(path):
                                                    "Unpack or fetch it again; other layouts have other readers")
     raise ReadError(path, "its lines cannot be told apart", "Fetch it again")
 
+# %% ../../nbs/data/01_formats.ipynb #c069
 def _pku_cut(start, end, frames, rule, longest):
     "(first, stop, note): the rows of a recording that a label stands for, counted from 0."
     first, stop = (start - 1, end) if rule == "released" else (start, end); notes = []
@@ -451,7 +456,7 @@ def _pku_cut(start, end, frames, rule, longest):
         first += (stop - first - longest) // 2 if rule == "released" else 0; stop = first + longest
     return first, stop, "; ".join(notes)
 
-# %% ../../nbs/data/01_formats.ipynb #c052
+# %% ../../nbs/data/01_formats.ipynb #c070
 def read_pku(
     skeleton,           # a skeleton file, e.g. 0002-L.txt or A01N02-L.txt: one frame a line
     labels,             # the label file of the same recording
@@ -473,7 +478,7 @@ def read_pku(
         out.append(Recording(np.ascontiguousarray(x[:, first:stop]), 30., f"{head}V{d['camera']:03d}C{action:03d}L{i:03d}", meta, NTU25))
     return out
 
-# %% ../../nbs/data/01_formats.ipynb #c054
+# %% ../../nbs/data/01_formats.ipynb #c077
 def _dtype(code, *_):
     "The kind of number `code`, if it is a plain one."
     if not (isinstance(code, str) and re.fullmatch(r"[<>|=]?([biu?]1?|[iu][248]|f[248]|[SU]\d{1,6})|bool", code, re.ASCII)): raise ValueError(f"values of the kind {_short(code)}")
@@ -488,27 +493,30 @@ def _array(raw, dtype, shape, order="C", axes=None):
     x = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
     return x if axes is None else x.transpose(axes)
 
-def _encode(text, codec="latin1"):
-    if codec != "latin1": raise ValueError("text in another code than latin1")
-    return text.encode("latin1")
-
 def _keys(keys):
     "Check keys of a dict or members of a set: only kinds of which nobody can make many that collide."
     for k in keys:
         if type(k) not in (str, int, float, bool, bytes, type(None)) or (type(k) is int and abs(k) >= 2**60): raise ValueError(f"a {type(k).__name__} as key")
     return keys
 
-# %% ../../nbs/data/01_formats.ipynb #c055
-def _nothing(*_): raise ValueError("an array without content")
-_CALLS = {("_codecs", "encode"): _encode, ("numpy", "dtype"): _dtype, ("numpy", "ndarray"): _nothing, ("collections", "OrderedDict"): lambda items=(): dict([(_keys([k])[0], v) for k, v in items])}
-for _a in ("numpy.core.", "numpy._core."):
-    _CALLS |= {(_a + "multiarray", "_reconstruct"): lambda *_: np.zeros(0, np.int8), (_a + "multiarray", "scalar"): lambda dtype, raw: _array(raw, dtype, (1,))[0],
-               (_a + "numeric", "_frombuffer"): _array}
+# %% ../../nbs/data/01_formats.ipynb #c078
+def _encode(text, codec="latin1"):
+    if codec != "latin1": raise ValueError("text in another code than latin1")
+    return text.encode("latin1")
+
 def _raw(content=b""):
     if not isinstance(content, bytes): raise ValueError("bytes made of something else")
     return content
-for _a in ("builtins", "__builtin__"): _CALLS |= {(_a, "bytes"): _raw, (_a, "bytearray"): lambda content=b"": bytearray(_raw(content)), (_a, "set"): lambda items=(): set(_keys(items)), (_a, "frozenset"): lambda items=(): frozenset(_keys(items))}
 
+def _nothing(*_): raise ValueError("an array without content")
+
+_CALLS = {("_codecs", "encode"): _encode, ("numpy", "dtype"): _dtype, ("numpy", "ndarray"): _nothing, ("collections", "OrderedDict"): lambda items=(): {_keys([k])[0]: v for k, v in items}}
+for _a in ("numpy.core.", "numpy._core."):          # before and since NumPy 2
+    _CALLS |= {(_a + "multiarray", "_reconstruct"): lambda *_: np.zeros(0, np.int8), (_a + "multiarray", "scalar"): lambda dtype, raw: _array(raw, dtype, (1,))[0], (_a + "numeric", "_frombuffer"): _array}
+for _a in ("builtins", "__builtin__"):              # Python 3 and 2
+    _CALLS |= {(_a, "bytes"): _raw, (_a, "bytearray"): lambda content=b"": bytearray(_raw(content)), (_a, "set"): lambda items=(): set(_keys(items)), (_a, "frozenset"): lambda items=(): frozenset(_keys(items))}
+
+# %% ../../nbs/data/01_formats.ipynb #c080
 class _Plain(pickle._Unpickler):
     "Reads pickles of plain containers, numbers, text and arrays. Only instructions in `dispatch` are known, and only functions in `_CALLS` are called."
     ROOM = 2**28
@@ -522,7 +530,7 @@ class _Plain(pickle._Unpickler):
         if (module, name) not in _CALLS: raise ValueError(f"it asks for {str(module)[:60]}.{str(name)[:60]}, which no recording needs and which could do anything")
         return _CALLS[module, name]
 
-# %% ../../nbs/data/01_formats.ipynb #c056
+# %% ../../nbs/data/01_formats.ipynb #c081
 def _call(u):
     "Instruction REDUCE: call one of our own functions."
     args, f = u.stack.pop(), u.stack.pop()
@@ -541,30 +549,29 @@ def _fill(u):
     for key in itertools.islice(reversed(u.memo), 40):      # it was noted down before it was filled
         if u.memo[key] is old: u.memo[key] = new
 
+# %% ../../nbs/data/01_formats.ipynb #c082
+_FREE = "PROTO FRAME STOP POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING " \
+        "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 APPEND APPENDS GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL"
+_PAID = "MARK EMPTY_LIST LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT EMPTY_SET PUT BINPUT LONG_BINPUT MEMOIZE"       # each makes something
+_KEYED = dict(SETITEM=slice(-2, -1), SETITEMS=slice(0, None, 2), DICT=slice(0, None, 2), ADDITEMS=slice(None), FROZENSET=slice(None))      # where on the stack keys are
+
+def _costs(f, keys=None):
+    def run(u):
+        u.spend()
+        if keys is not None: _keys(u.stack[keys])
+        f(u)
+    return run
+
 def _bytearray(u):
     n = int.from_bytes(u.read(8), "little")
     if n > u.size: raise ValueError("the file breaks off")
     u.append(bytearray(u.read(n)))
 
-# %% ../../nbs/data/01_formats.ipynb #c057
-def _instructions():
-    "What `_Plain` understands: {code: function}."
-    known = pickle._Unpickler.dispatch; of = lambda names: {getattr(pickle, n)[0] for n in names.split()}
-    def checked(f, keys, cost=0):
-        def run(u): u.spend(cost); _keys(keys(u.stack)); f(u)
-        return run
-    table = {c: known[c] for c in of("PROTO FRAME STOP POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
-                                     "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 APPEND APPENDS GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL")}
-    def paid(f):
-        def run(u): u.spend(); f(u)
-        return run
-    table |= {c: paid(known[c]) for c in of("MARK EMPTY_LIST LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT EMPTY_SET PUT BINPUT LONG_BINPUT MEMOIZE")}
-    for code, keys in (("SETITEM", lambda s: s[-2:-1]), ("SETITEMS", lambda s: s[::2]), ("DICT", lambda s: s[::2]), ("ADDITEMS", lambda s: s), ("FROZENSET", lambda s: s)):
-        table[getattr(pickle, code)[0]] = checked(known[getattr(pickle, code)[0]], keys, 200)
-    return table | {pickle.REDUCE[0]: _call, pickle.BUILD[0]: _fill, pickle.BYTEARRAY8[0]: _bytearray}
-_Plain.dispatch = _instructions()
+_of = lambda name: getattr(pickle, name)[0]
+_Plain.dispatch = {_of(n): pickle._Unpickler.dispatch[_of(n)] for n in _FREE.split()} | {_of(n): _costs(pickle._Unpickler.dispatch[_of(n)], _KEYED.get(n)) for n in [*_PAID.split(), *_KEYED]} \
+                | {_of("REDUCE"): _call, _of("BUILD"): _fill, _of("BYTEARRAY8"): _bytearray}
 
-# %% ../../nbs/data/01_formats.ipynb #c058
+# %% ../../nbs/data/01_formats.ipynb #c084
 def _check_plain(top):
     "Raise a ValueError if anything but plain data is in `top`."
     todo, seen = [top], set()
@@ -574,25 +581,27 @@ def _check_plain(top):
             if id(x) not in seen: seen.add(id(x)); todo += x.values() if isinstance(x, dict) else x
         elif not (x is None or isinstance(x, (bool, int, float, str, bytes, bytearray, set, frozenset, np.ndarray, np.generic, np.dtype))): raise ValueError(f"an object of kind {type(x).__name__}")
 
+def _say(e):
+    "An error from elsewhere in one short line."
+    text = " ".join(str(e).split())[:160]
+    if isinstance(e, KeyError) and e.args and type(e.args[0]) is int: return f"instruction {e.args[0]}, unknown or not allowed"
+    return text if text and isinstance(e, (ValueError, zipfile.BadZipFile)) else f"its parts do not fit together ({text or type(e).__name__})"
+
+# %% ../../nbs/data/01_formats.ipynb #c085
 def safe_unpickle(
     path,               # a pickle file of any protocol, of Python 2 or 3
 ):                      # lists, tuples, dicts, sets, numbers, text, bytes, and NumPy arrays of numbers or text (read-only)
     "Read a pickle without running anything in it. Whatever is not plain data is a `ReadError`."
     path = Path(path); size = _size(path, 2**32)
     try:
-        with open(path, "rb") as f: out = _Plain(f, size).load()
+        with open(path, "rb") as f, warnings.catch_warnings():
+            warnings.simplefilter("ignore"); out = _Plain(f, size).load()
         _check_plain(out); return out
     except (EOFError, pickle.UnpicklingError): raise ReadError(path, "the file breaks off, or is no pickle", "Fetch it again, or leave it out") from None
     except MemoryError: raise ReadError(path, "its content does not fit into memory", "Read it on a machine with more memory, or leave it out") from None
     except Exception as e: raise ReadError(path, f"is no pickle of plain data: {_say(e)}", "Fetch it again; if you trust its source, load it with pickle yourself and save its arrays with np.save") from None
 
-def _say(e):
-    "An error from elsewhere in one short line."
-    text = " ".join(str(e).split())[:160]
-    if isinstance(e, KeyError) and e.args and type(e.args[0]) is int: return f"instruction {e.args[0]}, unknown or not allowed"
-    return text if text and isinstance(e, ValueError) else f"its parts do not fit together ({text or type(e).__name__})"
-
-# %% ../../nbs/data/01_formats.ipynb #c061
+# %% ../../nbs/data/01_formats.ipynb #c088
 def _npy_header(f, size, what, path):
     "(shape, fortran, dtype) of the .npy data that begins in the open file `f` and has `size` bytes; they are checked against `size`."
     start = f.tell()
@@ -616,7 +625,7 @@ def _map_npy(path, what="the file", at=0, size=None):
     if not math.prod(shape): return np.zeros(shape, dtype)
     return np.memmap(path, dtype, "r", at, shape, "F" if fortran else "C")
 
-# %% ../../nbs/data/01_formats.ipynb #c062
+# %% ../../nbs/data/01_formats.ipynb #c091
 class Recordings(Sequence):
     "A sequence of `Recording` of which each is read when it is asked for. `[i]` reads one, a slice reads none; `.names` and `.labels` are there at once."
     def __init__(self, clip, names, labels, meta, skeleton, file, fps=30.):
@@ -632,21 +641,15 @@ class Recordings(Sequence):
         full = np.flatnonzero(x.any((0, 2, 3)) if x.size else []); x = x[:, :full[-1] + 1 if len(full) else 0]      # zeros at the end are filling
         check_numbers(x, f"{self.file}, clip {row} ({name})", self.skeleton)
         return Recording(x, self.fps, name, self._meta(row) | dict(label=int(self.labels[i])), self.skeleton)
-    def __repr__(self): return f"Recordings({len(self)} of {str(self.file)!r}, {self.skeleton.name})"
+    def __repr__(self): return f"Recordings({len(self)} from {Path(self.file).name!r}, {self.skeleton.name})"
 
+# %% ../../nbs/data/01_formats.ipynb #c092
 def _name_meta(name):
     "What a name of NTU RGB+D or PKU-MMD says; nothing for other names."
     for rule in (ntu_name, pku_name):
         try: return rule(name)
         except ReadError: pass
     return {}
-
-# %% ../../nbs/data/01_formats.ipynb #c063
-def _clip_array(x, what, path):
-    "Check that an array is (N,3,T,25,M)."
-    if x.ndim != 5 or x.shape[1] != 3 or x.shape[3] != len(NTU25) or 0 in x.shape[2:]:
-        raise ReadError(path, f"{what} has shape {x.shape}, expected (N,3,T,{len(NTU25)},M): clips, coordinates, frames, joints, persons", "Other layouts: make `Recording`s yourself, or use SkeletonData")
-    return x
 
 def _text(x, what, path):
     x = x.decode("latin-1") if isinstance(x, bytes) else x
@@ -661,38 +664,43 @@ def _whole(values, n, path):
     if len(values) != n: raise ReadError(path, f"expected {n} labels, got {len(values)}", "Give the two files of the same part (train or val)")
     return values.astype(np.int64)
 
+# %% ../../nbs/data/01_formats.ipynb #c093
 def read_arrays(
     npy,                # (N,3,T,25,M): *_position.npy (50 frames, preprocessed) or *_data.npy (300 frames, raw), from the scripts of ST-GCN, CrosSCLR, AimCLR, HiCLR
     pkl,                # *_label.pkl: (names, labels)
 ) -> Recordings:        # sequence of `Recording`, memory-mapped; meta: label (from 0) and what the name says
     "The arrays that the field passes around. Labels that count from 1 (the names tell) are counted from 0."
-    npy, pkl = Path(npy), Path(pkl); x = _clip_array(_map_npy(npy), "the array", npy); pair = safe_unpickle(pkl)
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not (isinstance(pair[0], (list, tuple)) or isinstance(pair[0], np.ndarray) and pair[0].ndim == 1): raise ReadError(pkl, f"expected a pair (names, labels), got {type(pair).__name__}", "Give the *_label.pkl beside the array")
+    npy, pkl = Path(npy), Path(pkl); x = _map_npy(npy)
+    if x.ndim != 5 or x.shape[1] != 3 or x.shape[3] != len(NTU25) or 0 in x.shape[2:]:
+        raise ReadError(npy, f"the array has shape {x.shape}, expected (N,3,T,{len(NTU25)},M): clips, coordinates, frames, joints, persons", "Other layouts: make `Recording`s yourself, or use SkeletonData")
+    pair = safe_unpickle(pkl)
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and (isinstance(pair[0], (list, tuple)) or isinstance(pair[0], np.ndarray) and pair[0].ndim == 1)):
+        raise ReadError(pkl, f"expected a pair (names, labels), got {type(pair).__name__}", "Give the *_label.pkl beside the array")
     names = [_text(n, f"name {i}", pkl) for i, n in enumerate(pair[0])]
     if len(names) != len(x): raise ReadError(pkl, f"{len(names)} names for the {len(x)} clips of {npy.name}", "Give the two files of the same part (train or val)")
     labels = _whole(pair[1], len(x), pkl); said = [_name_meta(n).get("label") for n in names]
     if len(labels) and all(a is not None and b == a + 1 for a, b in zip(said, labels)): labels = labels - 1
     return Recordings(lambda i: x[i], names, labels, lambda i: _name_meta(names[i]), NTU25, npy)
 
-# %% ../../nbs/data/01_formats.ipynb #c064
+# %% ../../nbs/data/01_formats.ipynb #c096
 def _member(archive, path, name):
     "A NumPy array in a .npz: memory-mapped where it is stored as it is, else unpacked to a temporary file first."
     try: info = archive.getinfo(name + ".npy")
     except KeyError: raise ReadError(path, f"holds no {name}, but {str(sorted(archive.namelist())[:6])[:120]}", "Expected x_train, y_train, x_test and y_test, as the scripts of CTR-GCN write them") from None
     if info.flag_bits & 1: raise ReadError(path, f"{name} is encrypted", "Fetch an archive without a password")
-    if info.compress_type == zipfile.ZIP_STORED:
-        with open(path, "rb") as f:
-            f.seek(info.header_offset); head = f.read(30)
-        if head[:4] != b"PK\3\4" or info.file_size != info.compress_size: raise ReadError(path, f"{name} is not where the list of content says", "The file was changed; fetch it again")
-        at = info.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-        if at + info.file_size > path.stat().st_size: raise ReadError(path, f"the file breaks off in {name}", "Fetch it again")
-        return _map_npy(path, name, at, info.file_size)
-    if info.file_size > 2**30 and info.file_size > 50 * info.compress_size: raise ReadError(path, f"{name} would grow to {info.file_size} bytes from {info.compress_size}", "No recordings shrink so far; leave the file out")
-    if info.file_size > shutil.disk_usage(tempfile.gettempdir()).free: raise ReadError(path, f"{name} needs {info.file_size / 1e9:.1f} GB of temporary space", f"Make room in {tempfile.gettempdir()}, or set TMPDIR to another folder")
-    return _unpacked(archive, info, path, name)
+    if info.compress_type != zipfile.ZIP_STORED: return _unpacked(archive, info, path, name)
+    with open(path, "rb") as f:
+        f.seek(info.header_offset); head = f.read(30)
+    if head[:4] != b"PK\3\4" or info.file_size != info.compress_size: raise ReadError(path, f"{name} is not where the list of content says", "The file was changed; fetch it again")
+    at = info.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    if at + info.file_size > path.stat().st_size: raise ReadError(path, f"the file breaks off in {name}", "Fetch it again")
+    return _map_npy(path, name, at, info.file_size)
 
+# %% ../../nbs/data/01_formats.ipynb #c097
 def _unpacked(archive, info, path, name):
     "The array of a compressed member, on a temporary file that goes away with it."
+    if info.file_size > 2**30 and info.file_size > 50 * info.compress_size: raise ReadError(path, f"{name} would grow to {info.file_size} bytes from {info.compress_size}", "No recordings shrink so far; leave the file out")
+    if info.file_size > shutil.disk_usage(tempfile.gettempdir()).free: raise ReadError(path, f"{name} needs {info.file_size / 1e9:.1f} GB of temporary space", f"Make room in {tempfile.gettempdir()}, or set TMPDIR to another folder")
     with tempfile.TemporaryFile() as out, archive.open(info) as f:
         while block := f.read(2**20):
             out.write(block)
@@ -702,7 +710,6 @@ def _unpacked(archive, info, path, name):
         if not math.prod(shape): return np.zeros(shape, dtype)
         return np.memmap(out, dtype, "r", out.tell(), shape, "F" if fortran else "C")
 
-# %% ../../nbs/data/01_formats.ipynb #c065
 def _one_hot(y, n, name, path):
     "(n,) int64 from the rows (n,classes) of zeros with a single one."
     if y.shape[:1] != (n,) or y.ndim != 2 or not 0 < y.shape[1] < 100_000: raise ReadError(path, f"{name} has shape {y.shape}, expected ({n}, classes)", "Expected the arrays as the scripts of CTR-GCN write them")
@@ -713,6 +720,7 @@ def _one_hot(y, n, name, path):
         out[i:i + step] = rows.argmax(1)
     return out
 
+# %% ../../nbs/data/01_formats.ipynb #c098
 def read_ctrgcn(
     npz,                # e.g. NTU60_CS.npz: x_train (N,T,150), y_train (N,classes), x_test, y_test
 ) -> Recordings:        # sequence of `Recording` (3,T,25,2), train before test; meta: label (from 0), split 'train' or 'test'
@@ -730,7 +738,7 @@ def read_ctrgcn(
     clip = lambda i: row(i).reshape(-1, 2, 25, 3).transpose(3, 0, 2, 1)
     return Recordings(clip, names, np.concatenate(labels), lambda i: dict(split="train" if i < n else "test"), NTU25, path)
 
-# %% ../../nbs/data/01_formats.ipynb #c066
+# %% ../../nbs/data/01_formats.ipynb #c101
 _PYSKL = {(25, 3): NTU25, (17, 2): COCO17}          # (joints, coordinates) -> layout
 
 def _pyskl_clip(a, i, path):
@@ -743,6 +751,7 @@ def _pyskl_clip(a, i, path):
     if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < 2**31: raise ReadError(path, f"{where} ({name}): expected a label from 0, got {_short(label)}", "Is this an annotation file of PYSKL?")
     return name, int(label), x
 
+# %% ../../nbs/data/01_formats.ipynb #c102
 def read_pyskl(
     pkl,                # e.g. ntu60_3danno.pkl or ntu60_hrnet.pkl: {'split': {name: list of names}, 'annotations': list of dicts}, or the list alone
 ) -> Recordings:        # sequence of `Recording`: (3,T,25,M) in metres or (2,T,17,M) in pixels; meta: label (from 0), splits (list of names), what the name says

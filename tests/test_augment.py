@@ -205,6 +205,20 @@ def test_compose_nests_and_replays():
     assert "Shear(amplitude=0.1)" in repr(chain)
 
 
+def test_a_subclass_that_changes_what_happens_is_not_fused():
+    class Half(Shear):
+        def transform(self, x, matrix): return super().transform(x, matrix=matrix) / 2
+    class Never(Shear):
+        def apply(self, x, params, **extra): return x
+    class Wider(Shear):
+        def fuse(self, params, shape): return None, None, 2 * params["matrix"]
+    x = clips()
+    for make in (Half, Never, Wider):
+        chain = Compose([TemporalCrop(), make(), Rotate()])
+        params = chain.draw(x.shape, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(chain.apply(x, params), step_by_step(chain, x, params), rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize("wrong, words", [
     (lambda: Shear()(torch.zeros(3, 20, 25, 2)), r"\(N,C,T,V,M\).*\(3, 20, 25, 2\).*x\[None\]"),
     (lambda: Shear()(np.zeros((1, 3, 20, 25, 2))), "ndarray.*as_tensor"),

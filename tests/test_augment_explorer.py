@@ -18,6 +18,7 @@ from skelnb.augment.explorer import PARAMS, STATE, bone_lengths, controls, dista
 from skelnb.data import SkeletonData
 from skelnb.player import ClipError, safe_json
 from skelnb.skeleton import COCO17, NTU25, UCLA20
+from test_lab import lab, open_and_run  # noqa: F401  (a fixture)
 
 NASTY = '<img src=x onerror="window.hacked=1">', "</script><script>window.hacked=1</script>", "<!--<script>"
 
@@ -495,3 +496,76 @@ def test_the_live_module_asks_python_for_what_it_cannot_compute(offline_page):
     np.testing.assert_allclose(shown(), e.x, atol=1e-6)
     page.evaluate("stop()")
     assert root.count() == 0 and not page.errors
+
+
+def test_an_answer_of_the_kernel_is_quick():
+    "The kernel's own work for a slider step: four clips of two persons through eight augmentations."
+    import time
+    e = explore_augment(clips(4, M=2), [*growing(["BA", "NA", "Mask"])[2].flat(), Twist()], clips=4)
+    times = []
+    for k in range(15):
+        start = time.process_time()
+        e.ask = {"id": k + 1, "want": "clips", "setting": e.setting}
+        e._answer()
+        times.append(1000 * (time.process_time() - start))
+    print(f"an answer: {statistics.median(times):.1f} ms")
+    assert "data" in e.answer and statistics.median(times) < 40
+
+
+# --- in a real JupyterLab ---
+
+SLIDE = """async (e, [name, values, kernel]) => {
+  const slider = [...e.querySelectorAll("input[type=range]")].find(s => s.getAttribute("aria-label") === name), player = e.querySelector(".skelnb-player").skelnb, a = e.augment;
+  a.stats.work.length = a.stats.steps.length = 0;
+  const before = player.stats.draws, t0 = performance.now(), frame = () => new Promise(requestAnimationFrame);
+  for (const v of values) {
+    slider.value = v; slider.dispatchEvent(new Event("input"));
+    await frame();
+    while (kernel && a.waiting && performance.now() - t0 < 20000) await frame();
+    await frame();
+  }
+  return {fps: (player.stats.draws - before) / (performance.now() - t0) * 1000, work: a.stats.work, steps: a.stats.steps, draw: player.stats.ms / player.stats.draws};
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("lab")
+def test_the_chapter_in_jupyterlab(open_page, lab, screenshot):
+    "The explorer as a student meets it: sliders in the browser, sliders through the kernel, features that follow."
+    page = open_page(viewport={"width": 1080, "height": 800})
+    open_and_run(page, lab, "augment/05_explorer.ipynb")
+
+    def explorer(which):
+        for _ in range(120):
+            found = page.locator(".skelnb-augment").filter(has=page.get_by_role("button", name=which, exact=True))
+            if found.count():
+                found.first.scroll_into_view_if_needed()
+                return found.first
+            page.locator(".jp-WindowedPanel-outer").last.evaluate("e => e.scrollBy(0, 400)")
+            page.wait_for_timeout(150)
+        raise AssertionError("the explorer is not in the notebook")
+
+    def report(name, got):
+        print(name, {k: round(statistics.median(v) if isinstance(v, list) else v, 1) for k, v in got.items()})
+        return got
+
+    root = explorer("T0")
+    root.evaluate("e => { const box = e.closest('.jp-WindowedPanel-outer'); box.scrollTop += e.getBoundingClientRect().top - box.getBoundingClientRect().top - 8; }")
+    page.wait_for_timeout(1500)
+    screenshot(page, "lab-augment")
+    before = root.evaluate("e => e.augment.moves")
+    got = report("in the browser", root.evaluate(SLIDE, ["shear: amplitude", [.01 * k for k in range(100)], False]))
+    assert statistics.median(got["work"]) + got["draw"] < 30 and got["fps"] > 8
+    page.wait_for_function("e => e.augment.moves && !e.augment.waiting", arg=root.element_handle(), timeout=20_000)
+    assert root.evaluate("e => e.augment.moves") != before
+    root.get_by_role("button", name="T2", exact=True).click()
+    page.wait_for_function("e => e.augment.moves && !e.augment.waiting", arg=root.element_handle(), timeout=20_000)
+    page.wait_for_timeout(400)
+    screenshot(page, "lab-augment-t2")
+    root = explorer("gust")
+    assert "kernel" in root.locator(".skelnb-step", has_text="gust").text_content()
+    got = report("through the kernel", root.evaluate(SLIDE, ["gust: push", [.02 * k for k in range(1, 40)], True]))
+    shown = root.evaluate("e => Math.max(...e.augment.curves.distance)")
+    assert len(got["steps"]) >= 30 and statistics.median(got["steps"]) < 400 and shown > .05
+    screenshot(page, "lab-augment-own")
+    assert not page.errors, "\n".join(page.errors)

@@ -435,7 +435,8 @@ def _live_explorer():
     class AugmentExplorer(_Page, _Chain, anywidget.AnyWidget):
         "The explorer in a live notebook. Traits: setting (what is on, every slider, the draw)."
         _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
-        clips, setting, first, strip, ask, answer = (t.Dict().tag(sync=True) for _ in range(6))
+        clips, first, strip, answer = (t.Dict().tag(sync=True) for _ in range(4))
+        setting, ask = (t.Dict().tag(sync=True, echo_update=False) for _ in range(2))          # what the page says need not be said back to it
         steps, levels, stored = (t.List().tag(sync=True) for _ in range(3))
         fps, live = t.Float(25.).tag(sync=True), t.Bool(True).tag(sync=True)
     return AugmentExplorer

@@ -270,7 +270,7 @@ function render({ model, el }) {
   const charts = node("div", "skelnb-charts", root), chart = (title, text) => { const e = node("div", "skelnb-chart", charts), b = node("b", "", e, title), canvas = node("canvas", "", e); e.title = text; return { e, b, canvas }; };
   const CB = chart("bone lengths", "each bone's length divided by its mean length in the original clip: dot = mean, line = smallest to largest over time; left limbs light, right limbs dark");
   const CS = chart("speed spectrum, m/s", "how fast the joints move at each frequency; grey: original, orange: augmented");
-  const CD = chart("distance from the original, cm", "mean over the joints, frame by frame");
+  const CD = chart("distance moved, cm", "how far each joint is from where it was in the original: mean over the joints, frame by frame");
   let SF = null, verdict = null;
   if (strip.rows) {
     const e = node("div", "skelnb-strip", root);
@@ -404,7 +404,7 @@ function render({ model, el }) {
   }
   function hear() {
     const a = get("answer");
-    if (a.id !== flying) return;
+    if (a.id !== serial) return;                               // the newest question only; it may come late
     clearTimeout(patience); flying = 0;
     note = a.error || "";
     if (a.error) word.textContent = a.error;
@@ -427,10 +427,10 @@ function render({ model, el }) {
     return { ctx, w, h };
   }
   const nice = v => { const e = 10 ** Math.floor(Math.log10(Math.max(v, 1e-9))); return e * [1, 2, 5, 10].find(k => k * e >= v * 0.999); };
-  function axes(ctx, w, h, yTicks, y, xTicks, x) {
+  function axes(ctx, w, h, yTicks, y, xTicks, x, left = 30) {
     ctx.strokeStyle = "#ececea"; ctx.fillStyle = "#5c5c58"; ctx.lineWidth = 1; ctx.beginPath();
     ctx.textAlign = "right"; ctx.textBaseline = "middle";
-    for (const [v, text] of yTicks) { ctx.moveTo(30, y(v)); ctx.lineTo(w - 2, y(v)); ctx.fillText(text, 27, within(y(v), 6, h - 6)); }
+    for (const [v, text] of yTicks) { ctx.moveTo(left, y(v)); ctx.lineTo(w - 2, y(v)); ctx.fillText(text, left - 3, within(y(v), 6, h - 6)); }
     ctx.textAlign = "center"; ctx.textBaseline = "bottom";
     xTicks.forEach(([v, text], k) => { ctx.textAlign = k === xTicks.length - 1 ? "right" : k ? "center" : "left"; ctx.fillText(text, x(v), h); });
     ctx.stroke();
@@ -463,10 +463,10 @@ function render({ model, el }) {
   CB.canvas.onpointerleave = () => { if (curve) drawBones(); CB.b.textContent = `bone lengths${n > 1 ? ": " + (box.labels[focus] || "clip " + (focus + 1)) : ""}`; };
   function drawSpectrum() {
     const { ctx, w, h } = surface(CS.canvas), { before: a, after: b } = curve, high = within(Math.ceil(Math.log10(Math.max(...a, ...b, 1e-6)) + 0.1), -1, 2), low = high - 3, K = a.length - 1, top = K / (T - 1) * fps;
-    const y = v => 5 + (h - 20) * within((high - Math.log10(Math.max(v, 1e-9))) / (high - low), 0, 1), x = k => 32 + (w - 36) * k / Math.max(K, 1);
-    axes(ctx, w, h, [0, 1, 2, 3].map(k => [10 ** (high - k), String(+(10 ** (high - k)).toPrecision(1))]), y, [[0, "0"], [K / 2, (top / 2).toFixed(0)], [K, top.toFixed(0) + " Hz"]], x);
+    const y = v => 5 + (h - 20) * within((high - Math.log10(Math.max(v, 1e-9))) / (high - low), 0, 1), x = k => 38 + (w - 42) * k / Math.max(K, 1);
+    axes(ctx, w, h, [0, 1, 2, 3].map(k => [10 ** (high - k), String(+(10 ** (high - k)).toPrecision(1))]), y, [[0, "0"], [K / 2, (top / 2).toFixed(0)], [K, top.toFixed(0) + " Hz"]], x, 36);
     line(ctx, a, x, y, ORIGINAL, 3); line(ctx, b, x, y, AUGMENTED);
-    ctx.textAlign = "right"; ctx.textBaseline = "top"; ctx.fillStyle = ORIGINAL; ctx.fillText("original", w - 4, 4); ctx.fillStyle = "#a04600"; ctx.fillText("augmented", w - 48, 4);
+    ctx.textAlign = "right"; ctx.textBaseline = "bottom"; ctx.fillStyle = ORIGINAL; ctx.fillText("original", w - 4, h - 17); ctx.fillStyle = "#a04600"; ctx.fillText("augmented", w - 48, h - 17);
   }
   let scaleD = 10;
   function drawDistance() {

@@ -201,7 +201,7 @@ def test_float64_numbers(fixture, stream):
 
 # --- the folded answers of the exercises
 
-CHAPTERS = ("losses/01_byol", "losses/02_cmal", "methods/00_momentum", "methods/01_skeletonbyol", "methods/02_cmal")
+CHAPTERS = ("losses/00_infonce", "losses/01_byol", "losses/02_cmal", "methods/00_momentum", "methods/01_skeletonbyol", "methods/02_cmal")
 
 
 def answers():
@@ -218,7 +218,7 @@ def test_answers_check_themselves(code):
     import importlib
 
     names = {"torch": torch, "nn": torch.nn}
-    for module in ("losses.byol", "losses.cmal", "methods.momentum", "methods.skeletonbyol", "methods.cmal"):
+    for module in ("losses.infonce", "losses.byol", "losses.cmal", "losses.cscl", "losses.hierarchical", "losses.mining", "methods.momentum", "methods.skeletonbyol", "methods.cmal"):
         module = importlib.import_module(f"skelnb.{module}")
         names |= {k: getattr(module, k) for k in module.__all__}
     torch.manual_seed(0)

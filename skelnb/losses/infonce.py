@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['check_unit', 'cosines', 'queue_logits', 'positive_loss', 'info_nce']
 
-# %% ../../nbs/losses/00_infonce.ipynb #c002
+# %% ../../nbs/losses/00_infonce.ipynb #c009
 import torch
 from .byol import LossError, check_rows
 
-# %% ../../nbs/losses/00_infonce.ipynb #c003
+# %% ../../nbs/losses/00_infonce.ipynb #c010
 def check_unit(
     queue:torch.Tensor|None=None,  # (K,D), may have another number of rows
     **rows,                        # (N,D) tensors by name, all of one shape
@@ -25,22 +25,22 @@ def check_unit(
         if not off <= 1e-2:                           # rows rounded to bfloat16 pass, NaN does not
             raise LossError(f"expected rows of length 1 in {name}, one is off by {off:.3g}; try skelnb.losses.byol.unit_rows({name})")
 
-# %% ../../nbs/losses/00_infonce.ipynb #c004
+# %% ../../nbs/losses/00_infonce.ipynb #c013
 def cosines(
     a:torch.Tensor,  # (N,D) unit rows
     b:torch.Tensor,  # (K,D) unit rows
 )->torch.Tensor:     # (N,K) in [-1,1]; float32 or wider
-    "All cosines a_i . b_j, never in half precision: a step of 0.004 near 1 is 0.06 after division by 0.07."
+    "All cosines a_i . b_j, in single precision at least, also under autocast."
     if a.dtype in (torch.float16, torch.bfloat16): a = a.float()
     with torch.autocast(a.device.type, enabled=False): return a @ b.to(a.dtype).T
 
-# %% ../../nbs/losses/00_infonce.ipynb #c005
+# %% ../../nbs/losses/00_infonce.ipynb #c015
 def queue_logits(
-    q:torch.Tensor,          # (N,D) unit rows
-    k:torch.Tensor,          # (N,D) unit rows, the key of each; no gradient flows here
-    queue:torch.Tensor,      # (K,D) unit rows, older keys; no gradient flows here
-    temperature:float=.07,   # above 1e-6
-)->torch.Tensor:             # (N,1+K): column 0 the own key, then the queue
+    q:torch.Tensor,         # (N,D) unit rows
+    k:torch.Tensor,         # (N,D) unit rows, the key of each query; no gradient flows here
+    queue:torch.Tensor,     # (K,D) unit rows, older keys; no gradient flows here
+    temperature:float=.07,  # above 1e-6
+)->torch.Tensor:            # (N,1+K): column 0 the own key, then the queue
     "Cosines of each query with its key and with the queue, divided by the temperature."
     check_unit(queue, q=q, k=k)
     if not 1e-6 < temperature < float("inf"): raise LossError(f"expected a temperature above 1e-6, got {temperature}; the papers use 0.07")
@@ -48,12 +48,12 @@ def queue_logits(
     own = (q.to(negative.dtype) * k.detach().to(negative.dtype)).sum(1, keepdim=True)
     return torch.cat([own, negative], 1) / temperature
 
-# %% ../../nbs/losses/00_infonce.ipynb #c006
+# %% ../../nbs/losses/00_infonce.ipynb #c018
 def positive_loss(
-    logits:torch.Tensor,                # (N,1+K), column 0 the own key
-    positives:torch.Tensor|None=None,   # (N,K) bool, further right answers among the other columns
-)->torch.Tensor:                        # scalar, 0 or more
-    "Mean over the batch of -(mean log-softmax of a row's right answers)."
+    logits:torch.Tensor,               # (N,1+K), column 0 the own key
+    positives:torch.Tensor|None=None,  # (N,K) bool, further right answers among the other columns
+)->torch.Tensor:                       # scalar, 0 or more
+    "Mean over the batch of -(mean log-softmax over a row's right answers)."
     right = logits[:, 0]
     if positives is not None:
         if positives.dtype != torch.bool or positives.shape != logits[:, 1:].shape:
@@ -61,13 +61,13 @@ def positive_loss(
         right = (right + (logits[:, 1:] * positives).sum(1)) / (1 + positives.sum(1))
     return (logits.logsumexp(1) - right).mean()
 
-# %% ../../nbs/losses/00_infonce.ipynb #c007
+# %% ../../nbs/losses/00_infonce.ipynb #c019
 def info_nce(
-    q:torch.Tensor,                     # (N,D) queries, unit rows
-    k:torch.Tensor,                     # (N,D) keys, unit rows; no gradient flows here
-    queue:torch.Tensor,                 # (K,D) older keys, unit rows; no gradient flows here
-    temperature:float=.07,
-    positives:torch.Tensor|None=None,   # (N,K) bool: queue rows that are no strangers (see losses/05_mining)
-)->torch.Tensor:                        # scalar, 0 or more
+    q:torch.Tensor,                    # (N,D) queries, unit rows
+    k:torch.Tensor,                    # (N,D) keys, unit rows; no gradient flows here
+    queue:torch.Tensor,                # (K,D) older keys, unit rows; no gradient flows here
+    temperature:float=.07,             # small: only the nearest strangers count
+    positives:torch.Tensor|None=None,  # (N,K) bool: rows of the queue that are no strangers (losses/05_mining)
+)->torch.Tensor:                       # scalar, 0 or more
     "InfoNCE with a queue (HiCLR paper, Eq. 1): cross-entropy of picking the own key, or one of the positives, out of 1+K."
     return positive_loss(queue_logits(q, k, queue, temperature), positives)

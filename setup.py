@@ -24,7 +24,7 @@ setup(
     keywords=meta["keywords"],
     python_requires=f">={meta['min_python']}",
     packages=find_packages(include=["skelnb", "skelnb.*"]),
-    package_data={"skelnb": ["static/*.js"]},
+    package_data={"skelnb": ["static/*.js", "static/jupyter/labconfig/*.json"]},
     install_requires=lines("requirements"),
     extras_require={"dev": lines("dev_requirements")},
     entry_points={"console_scripts": ["skelnb=skelnb.cli:main"]},

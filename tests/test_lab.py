@@ -22,7 +22,7 @@ IDLE = "text=/\\| Idle/"
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     "Address of a JupyterLab started by our own command line on a copy of the course."
-    from skelnb.cli import lab_command
+    from skelnb.cli import lab_command, lab_environment
     root = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "nbs", root / "nbs")
     shutil.copytree(ROOT / "data" / "results", root / "data" / "results")
@@ -30,7 +30,7 @@ def lab(tmp_path_factory):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    environment = {**os.environ, "HOME": str(root), "JUPYTER_CONFIG_DIR": str(root / "config"), "JUPYTER_TOKEN": "a-token-for-this-test",
+    environment = {**lab_environment(), "HOME": str(root), "JUPYTER_CONFIG_DIR": str(root / "config"), "JUPYTER_TOKEN": "a-token-for-this-test",
                    "OMP_NUM_THREADS": "1", "SKELNB_HOME": os.environ.get("SKELNB_HOME", str(ROOT / "data"))}
     command = lab_command(root, browser=False, port=port)
     with open(root / "lab.log", "w") as log:
@@ -89,6 +89,7 @@ def test_the_token_is_asked_for(lab):
 
 def test_the_index_ends_with_a_moving_skeleton(page, lab, screenshot):
     open_and_run(page, lab, "index.ipynb")
+    assert not page.get_by_text("Jupyter news").count()     # nothing pops up over the course
     player = show_last(page, ".skelnb-player")
     page.wait_for_timeout(500)
     screenshot(page, "lab-index")

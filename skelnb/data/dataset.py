@@ -56,7 +56,7 @@ def _check_finite(x, names, skeleton, where, block=1024):
         raise DataError(f"{where}: clip {i} ({names.iloc[i]}), frame {t}, person {m}, joint {v} ({skeleton.names[v]}): coordinate {'xyz'[c] if c < 3 else c} is {x[i, c, t, v, m]}; "
                         "write a person who was not seen as zeros, fill single joints by interpolation, or leave the clip out")
 
-# %% ../../nbs/data/04_dataset.ipynb #c012
+# %% ../../nbs/data/04_dataset.ipynb #c012a
 def _labels(y, name):
     "(N,) int64 from whatever labels were given."
     y = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
@@ -70,6 +70,7 @@ def _tensor(a):
     import torch
     return torch.from_numpy(a)
 
+# %% ../../nbs/data/04_dataset.ipynb #c012
 class SkeletonData:
     "Clips of one length with their labels: what training and every evaluation take."
     def __init__(self,

@@ -100,7 +100,7 @@ def _range(name, value, ranges):
     if name in ranges: low, high, *step = ranges[name]; return low, high, step[0] if step else 1 if isinstance(value, int) else (high - low) / 100
     if name in RANGES: low, high, step = RANGES[name]; return min(low, value), max(high, value), step
     if isinstance(value, int): return min(0, 3 * value), max(3 * value, 1 if value <= 0 else 3), 1
-    if 0 <= value <= 1 and value: high = 1 if value > .2 else 3 * value; return 0, high, high / 100
+    if 0 < value <= 1: high = 1 if value >= .1 else 5 * value; return 0, high, high / 100
     return min(0, 3 * value), max(3 * value, 1), (3 * abs(value) or 1) / 100
 
 def controls(

@@ -120,7 +120,7 @@ function curves(x, y, d, bones, fps, before = spectrum(x, x, d, fps)) {
   const gap = (a, b, va, vb, t, m) => { let q = 0; for (let c = 0; c < C; c++) q += (at(a, c, t, va, m) - at(b, c, t, vb, m)) ** 2; return Math.sqrt(q); };
   const bone = bones.map(([j, p]) => {
     const before = here.map(([t, m]) => gap(x, x, j, p, t, m)), after = here.map(([t, m]) => gap(y, y, j, p, t, m)), mean = before.reduce((a, b) => a + b, 0) / Math.max(before.length, 1);
-    return mean < 1e-6 ? null : { mean: after.reduce((a, b) => a + b, 0) / after.length / mean, low: Math.min(...after) / mean, high: Math.max(...after) / mean };
+    return mean < 1e-6 ? null : { mean: after.reduce((a, b) => a + b, 0) / after.length / mean, low: Math.min(...after) / mean, high: Math.max(...after) / mean, was: [Math.min(...before) / mean, Math.max(...before) / mean] };
   });
   const distance = new Array(T).fill(0), people = new Array(T).fill(0);
   for (const [t, m] of here) { people[t]++; for (let v = 0; v < V; v++) distance[t] += gap(x, y, v, v, t, m) / V; }
@@ -268,7 +268,7 @@ function render({ model, el }) {
   }
 
   const charts = node("div", "skelnb-charts", root), chart = (title, text) => { const e = node("div", "skelnb-chart", charts), b = node("b", "", e, title), canvas = node("canvas", "", e); e.title = text; return { e, b, canvas }; };
-  const CB = chart("bone lengths", "each bone's length divided by its mean length in the original clip: dot = mean, line = smallest to largest over time; left limbs light, right limbs dark");
+  const CB = chart("bone lengths", "each bone's length divided by its mean length in the original clip: dot = mean, line = smallest to largest over time (grey: in the original); left limbs light, right limbs dark");
   const CS = chart("speed spectrum, m/s", "how fast the joints move at each frequency; grey: original, orange: augmented");
   const CD = chart("distance moved, cm", "how far each joint is from where it was in the original: mean over the joints, frame by frame");
   let SF = null, verdict = null;
@@ -448,12 +448,13 @@ function render({ model, el }) {
     const { ctx, w, h } = surface(CB.canvas), list = curve.bone, top = within(nice(1.1 * Math.max(...list.map(b => b ? b.mean : 0))), 2, 5), y = v => 5 + (h - 20) * (1 - Math.min(v, top) / top), x = k => 38 + (w - 44) * (k + 0.5) / list.length;
     axes(ctx, w, h, [[0, "0"], [1, "\u00d71"], ...(top > 2 ? [[top, "\u00d7" + top]] : [[2, "\u00d72"]])], y, [], x);
     ctx.strokeStyle = ORIGINAL; ctx.beginPath(); ctx.moveTo(30, y(1)); ctx.lineTo(w - 2, y(1)); ctx.stroke();
-    ctx.textAlign = "left"; ctx.textBaseline = "bottom"; ctx.fillText("one dot a bone", 32, h);
+    ctx.textAlign = "left"; ctx.textBaseline = "bottom"; ctx.fillText("a dot a bone; grey: original", 32, h);
     list.forEach((b, k) => {
       if (!b) return;
+      ctx.strokeStyle = "#b4b4ae"; ctx.lineWidth = 2; ctx.beginPath(); ctx.moveTo(x(k) - 1.5, y(b.was[0])); ctx.lineTo(x(k) - 1.5, y(b.was[1])); ctx.stroke();
       ctx.strokeStyle = ctx.fillStyle = ["#f0a05a", AUGMENTED, "#843400"][layout.side[bones[k][0]] + 1]; ctx.lineWidth = 2;
-      ctx.beginPath(); ctx.moveTo(x(k), y(b.low)); ctx.lineTo(x(k), y(b.high)); ctx.stroke();
-      ctx.beginPath(); ctx.arc(x(k), y(b.mean), 2.6, 0, 7); ctx.fill();
+      ctx.beginPath(); ctx.moveTo(x(k) + 1, y(b.low)); ctx.lineTo(x(k) + 1, y(b.high)); ctx.stroke();
+      ctx.beginPath(); ctx.arc(x(k) + 1, y(b.mean), 2.5, 0, 7); ctx.fill();
     });
   }
   CB.canvas.onpointermove = e => {

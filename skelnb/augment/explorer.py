@@ -103,6 +103,7 @@ def _range(name, value, ranges):
     if 0 < value <= 1: high = 1 if value >= .1 else 5 * value; return 0, high, high / 100
     return min(0, 3 * value), max(3 * value, 1), (3 * abs(value) or 1) / 100
 
+# %% ../../nbs/augment/05_explorer.ipynb #c017
 def controls(
     aug,                            # an augmentation
     ranges=None,                    # {parameter: (lowest, highest[, step])}; also read from an attribute `ranges` of the augmentation
@@ -124,7 +125,7 @@ def controls(
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c017
+# %% ../../nbs/augment/05_explorer.ipynb #c018
 def rebuild(
     aug,                            # an augmentation
     settings,                       # {parameter: value} as `controls` names them
@@ -142,7 +143,7 @@ def rebuild(
         for k, v in kwargs.items(): setattr(new, k, v)
         return new
 
-# %% ../../nbs/augment/05_explorer.ipynb #c020
+# %% ../../nbs/augment/05_explorer.ipynb #c021
 def _steps(augmentations, skeleton):
     "What a caller may pass, as (augmentations one after another, [(level's name, its words, its augmentations), ...])."
     if augmentations is None:
@@ -164,7 +165,7 @@ def _members(a):
     if not isinstance(a, Compose): return [a]
     return a.flat() + [m for m in (getattr(a, "mask", None), getattr(a, "edges", None)) if m is not None]
 
-# %% ../../nbs/augment/05_explorer.ipynb #c021
+# %% ../../nbs/augment/05_explorer.ipynb #c022
 def _describe(aug, taken, ranges):
     "A step as the browser knows it."
     name = type(aug).__name__
@@ -178,7 +179,7 @@ def _values(aug):
     "The settings that can be moved or chosen, as plain numbers and words."
     return {k: v for k, v in _settings(aug).items() if isinstance(v, (bool, int, float, str))}
 
-# %% ../../nbs/augment/05_explorer.ipynb #c024
+# %% ../../nbs/augment/05_explorer.ipynb #c025
 def _present(x):
     "(T,M) bool of a clip (C,T,V,M)."
     return (x != 0).any(0).any(1)
@@ -193,6 +194,7 @@ def bone_lengths(
     mean = before.mean(0)
     return torch.where(mean > 1e-6, torch.stack([after.mean(0), after.amin(0), after.amax(0)]) / mean, math.nan).T
 
+# %% ../../nbs/augment/05_explorer.ipynb #c026
 def spectrum(
     y,                              # (C,T,V,M)
     fps=25,                         # frames a second
@@ -212,7 +214,7 @@ def distance(
     here = _present(x).to(y)
     return ((y - x).norm(dim=0).mean(1) * here).sum(1) / here.sum(1).clamp(min=1)
 
-# %% ../../nbs/augment/05_explorer.ipynb #c027
+# %% ../../nbs/augment/05_explorer.ipynb #c029
 @contextlib.contextmanager
 def _evaluating(encoder):
     "Eval mode and no gradient; afterwards every part is as it was."
@@ -232,6 +234,7 @@ def _encode(encoder, x, edges=None):
         raise AugmentError(f"expected the encoder to give ({len(x)}, D), one row of features a clip, got {tuple(h.shape) if torch.is_tensor(h) else type(h).__name__}; pool over frames, joints and persons")
     return torch.nn.functional.normalize(h.float().cpu(), dim=1)
 
+# %% ../../nbs/augment/05_explorer.ipynb #c030
 def pair_distances(
     h,                              # (N,D) unit rows
     y=None,                         # (N,) labels; None: unknown
@@ -244,7 +247,7 @@ def pair_distances(
     pick = lambda d: d[torch.linspace(0, len(d) - 1, min(most, len(d))).round().long()]
     return {name: pick(d[which]) for name, which in kinds.items() if which.any()}
 
-# %% ../../nbs/augment/05_explorer.ipynb #c030
+# %% ../../nbs/augment/05_explorer.ipynb #c033
 _JS = pathlib.Path(str(files("skelnb"))) / "static/augment.js"
 STATE = "clips steps levels setting first strip fps".split()
 
@@ -269,7 +272,7 @@ class _Chain:
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c031
+# %% ../../nbs/augment/05_explorer.ipynb #c034
 def _generator(draw, i): return torch.Generator().manual_seed(1_000_003 * (i + 1) + draw)
 
 def _views(self, setting=None):
@@ -280,6 +283,7 @@ def _policy(self):
     "What is switched on, with its settings, ready for training: a Compose; edges are left out (they belong to the encoder)."
     return Compose([rebuild(self._augs[i], {k: v for k, v in self.setting["values"][i].items()}) for i, s in enumerate(self.steps) if self.setting["on"][i] and s["kind"] != "edges"])
 
+# %% ../../nbs/augment/05_explorer.ipynb #c035
 def _features(self, x, setting, draw=None):
     "(N,D) unit rows of the clips under the setting: joints, then the stream, then the mask, then the encoder with its edges."
     joint = self._run(x, setting, lambda s: s["kind"] != "RandomMask", draw)
@@ -299,7 +303,7 @@ _Chain.views, _Chain.policy, _Chain._features, _Chain.moves = _views, property(_
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c032
+# %% ../../nbs/augment/05_explorer.ipynb #c036
 def _strip(self, x, y):
     "Rows of the strip plot: pairs of clips, then how far each level (or each augmentation alone) moves the features of the clips x (N,C,T,V,M)."
     nothing = {**self.setting, "on": [False] * len(self.steps), "coins": True}
@@ -313,7 +317,7 @@ def _strip(self, x, y):
     return dict(rows=rows, top=max(sorted(r["values"])[int(.98 * (len(r["values"]) - 1))] for r in rows))
 _Chain._strip = _strip
 
-# %% ../../nbs/augment/05_explorer.ipynb #c034
+# %% ../../nbs/augment/05_explorer.ipynb #c038
 def _answer(self, change=None):
     "Compute what the browser asks for."
     ask = self.ask
@@ -334,7 +338,7 @@ def _quantise(x):
     return np.clip(np.rint(x / scale), -32767, 32767).astype("<i2").tobytes(), scale
 _Chain._answer = _answer
 
-# %% ../../nbs/augment/05_explorer.ipynb #c036
+# %% ../../nbs/augment/05_explorer.ipynb #c040
 def _stored(self, room, strengths=5):
     "For pages without a kernel: what each augmentation that only Python knows does alone, at some strengths of its sliders, for as many draws as fit in `room` bytes."
     out, kernel = [None] * len(self.steps), [i for i, s in enumerate(self.steps) if s["kind"] == "kernel"]
@@ -363,7 +367,7 @@ _Chain._stored, _Chain._alone = _stored, _alone
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c037
+# %% ../../nbs/augment/05_explorer.ipynb #c041
 class _Page:
     "A page of the explorer that needs no kernel."
     def to_html(self,
@@ -389,7 +393,7 @@ class _Page:
         "Write a page of its own that opens anywhere; returns its path."
         return _write_page(path, title, self.to_html(most_bytes))
 
-# %% ../../nbs/augment/05_explorer.ipynb #c038
+# %% ../../nbs/augment/05_explorer.ipynb #c042
 def _keep(clips, room):
     "The clips, or fewer of them, or fewer of their frames, in `room` bytes of a page."
     n, C, T, V, M = (clips[k] for k in "nCTVM")
@@ -406,6 +410,7 @@ def _img(self):
     alt = html.escape(f"{self!r}: needs JavaScript to be touched", quote=True)
     return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
 
+# %% ../../nbs/augment/05_explorer.ipynb #c043
 def _shown(self):
     try: return self.views(self.first)[0]
     except Exception: return self.x[0]
@@ -422,7 +427,7 @@ _Page._img, _Page._shown, _Page.__repr__, _Page._repr_mimebundle_ = _img, _shown
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c039
+# %% ../../nbs/augment/05_explorer.ipynb #c044
 class StaticExplorer(_Page, _Chain):
     "The explorer where anywidget is not installed: the page works, but does not talk to Python."
     def __init__(self, **state): self.__dict__.update(state)
@@ -443,7 +448,7 @@ def _live_explorer():
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c040
+# %% ../../nbs/augment/05_explorer.ipynb #c045
 def _choose(data, clips, skeleton):
     "(clips (n,C,T,V,M), their labels, skeleton) of a data set, or of a tensor of clips."
     if not hasattr(data, "batch"):
@@ -463,7 +468,7 @@ def _choose(data, clips, skeleton):
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c041
+# %% ../../nbs/augment/05_explorer.ipynb #c046
 def explore_augment(
     data,                   # SkeletonData, or clips (N,C,T,V,M)
     augmentations=None,     # None: all of them; one, a chain, a list, names ("BA+NA"), or the levels of `growing(...)`
@@ -493,7 +498,7 @@ def explore_augment(
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c042
+# %% ../../nbs/augment/05_explorer.ipynb #c047
 def _build(augs, levels, on, everything, coins, draw, ranges):
     "Steps, levels and the first setting."
     steps, taken = [], []
@@ -509,6 +514,7 @@ def _build(augs, levels, on, everything, coins, draw, ranges):
     setting = dict(on=first, values=[_values(a) for a in augs], draw=int(draw), coins=bool(coins), level=-1)
     return dict(steps=steps, levels=found, setting=setting, first=copy.deepcopy(setting), stored=[None] * len(augs))
 
+# %% ../../nbs/augment/05_explorer.ipynb #c048
 def _open(state, augs, box, x, data, skeleton, encoder, stream, samples, fps):
     "The widget around it all."
     e = (_live_explorer() or StaticExplorer)(**state, clips=box, fps=float(fps), strip={}, ask={}, answer={}, live=True)

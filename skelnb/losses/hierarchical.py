@@ -3,12 +3,12 @@
 # %% auto #0
 __all__ = ['SIMS', 'log_distribution', 'match', 'hierarchical_terms', 'hierarchical_loss']
 
-# %% ../../nbs/losses/04_hierarchical.ipynb #c002
+# %% ../../nbs/losses/04_hierarchical.ipynb #c010
 import torch
 from .byol import LossError
 from .infonce import check_unit, queue_logits
 
-# %% ../../nbs/losses/04_hierarchical.ipynb #c003
+# %% ../../nbs/losses/04_hierarchical.ipynb #c011
 def log_distribution(
     z:torch.Tensor,         # (N,D) unit rows
     k:torch.Tensor,         # (N,D) keys, unit rows; no gradient flows here
@@ -18,7 +18,7 @@ def log_distribution(
     "log p(. | z): how a feature spreads its attention over its key and the queue (HiCLR paper, Eq. 6)."
     return queue_logits(z, k, queue, temperature).log_softmax(1)
 
-# %% ../../nbs/losses/04_hierarchical.ipynb #c004
+# %% ../../nbs/losses/04_hierarchical.ipynb #c014
 def match(
     teacher:torch.Tensor,  # (N,1+K) log-probabilities; no gradient flows here
     student:torch.Tensor,  # (N,1+K) log-probabilities
@@ -28,17 +28,17 @@ def match(
     t = teacher.detach()
     return (t.exp() * ((t if sim == "kl" else 0) - student)).sum(1).mean()
 
-# %% ../../nbs/losses/04_hierarchical.ipynb #c005
+# %% ../../nbs/losses/04_hierarchical.ipynb #c016
 SIMS = {"kl": 1., "ce": 1., "cosine": 7., "l1": 5.}  # the factor each had in the released ablation
 
 def hierarchical_terms(
-    zs,                             # sequence of k features (N,D), unit rows, weakest augmentation first
-    k:torch.Tensor|None=None,       # (N,D) keys, unit rows; not needed for "cosine" and "l1"
-    queue:torch.Tensor|None=None,   # (K,D) unit rows; not needed for "cosine" and "l1"
+    zs,                            # sequence of k features (N,D), unit rows, weakest augmentation first
+    k:torch.Tensor|None=None,      # (N,D) keys, unit rows; not needed for "cosine" and "l1"
+    queue:torch.Tensor|None=None,  # (K,D) unit rows; not needed for "cosine" and "l1"
     temperature:float=.07,
-    sim:str="kl",                   # "kl" | "ce" | "cosine" | "l1"
-    scale:float|None=None,          # factor of every term; None: as released, 7 for cosine, 5 for l1, 1 else
-)->list:                            # k-1 scalars, each 0 or more
+    sim:str="kl",                  # "kl" | "ce" | "cosine" (1 - cos) | "l1" (mean over all entries)
+    scale:float|None=None,         # factor of every term; None: as released, 7 for cosine, 5 for l1, 1 else
+)->list:                           # k-1 scalars, each 0 or more
     "sim(z_i, stopgrad(z_{i-1})) for i = 1 ... k-1 (HiCLR paper, Eq. 5): each branch learns from the one before."
     zs = list(zs)
     if len(zs) < 2: raise LossError(f"expected at least two branches, got {len(zs)}")
@@ -53,14 +53,14 @@ def hierarchical_terms(
     if sim == "cosine": return [scale * (1 - (a.detach() * b).sum(1)).mean() for a, b in zip(zs, zs[1:])]
     return [scale * (a.detach() - b).abs().mean() for a, b in zip(zs, zs[1:])]
 
-# %% ../../nbs/losses/04_hierarchical.ipynb #c006
+# %% ../../nbs/losses/04_hierarchical.ipynb #c017
 def hierarchical_loss(
-    zs,                             # as hierarchical_terms
-    k:torch.Tensor|None=None,
-    queue:torch.Tensor|None=None,
+    zs,                            # sequence of k features (N,D), unit rows, weakest augmentation first
+    k:torch.Tensor|None=None,      # (N,D) keys, unit rows
+    queue:torch.Tensor|None=None,  # (K,D) unit rows
     temperature:float=.07,
-    sim:str="kl",
-    scale:float|None=None,
-)->torch.Tensor:                    # scalar, 0 or more
+    sim:str="kl",                  # "kl" | "ce" | "cosine" | "l1"
+    scale:float|None=None,         # as in hierarchical_terms
+)->torch.Tensor:                   # scalar, 0 or more
     "L_h (HiCLR paper, Eq. 5): the sum of its k-1 terms; lambda_h is left to the caller."
     return sum(hierarchical_terms(zs, k, queue, temperature, sim, scale))

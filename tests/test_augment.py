@@ -93,6 +93,16 @@ def test_draws_repeat_with_the_generator_and_not_without(make):
     assert torch.equal(a, aug(x)) and not torch.equal(a, b)
 
 
+@every
+def test_a_call_is_a_draw_and_an_apply(make):
+    x, aug = clips(16), make()
+    g, h = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    for y in (x, x.bfloat16()): assert torch.equal(aug(y, g), aug.apply(y, aug.draw(y.shape, h)))
+    assert torch.equal(g.get_state(), h.get_state())
+    flat = lambda p: [v for q in p for v in flat(q)] if isinstance(p, list) else list(p.values())
+    assert all(isinstance(v, torch.Tensor) and len(v) == 16 for v in flat(aug.draw(x.shape)))
+
+
 # promises of every augmentation
 
 @every

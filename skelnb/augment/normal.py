@@ -7,7 +7,7 @@ __all__ = ['chance', 'coin', 'SpatialFlip', 'TimeFlip', 'Rotate', 'rotation', 'G
 import torch
 from torch.nn import functional as F
 from ..skeleton import NTU25
-from .core import Augmentation, AugmentError, Compose, mine
+from .core import Augmentation, AugmentError, Compose, Rows, mine
 
 # %% ../../nbs/augment/02_normal.ipynb #c007
 def chance(p):
@@ -106,18 +106,19 @@ class GaussianNoise(Augmentation):
 
     def sample(self, shape, generator, device):
         on = coin(shape[0], self.p, generator, device)
-        if device.type != "cpu":
-            return {"noise": self.std * torch.randn(shape, generator=generator, device=device) * on.view(-1, 1, 1, 1, 1), "on": on}
-        rows, noise = on.nonzero().flatten(), torch.zeros(shape)
-        return {"noise": noise.index_copy_(0, rows, torch.randn(len(rows), *shape[1:], generator=generator).mul_(self.std)), "on": on}
+        if device.type != "cpu":                                # there it is cheaper to draw for all than to wait for the number of those that are on
+            return {"noise": torch.randn(shape, generator=generator, device=device).mul_(self.std) * on.view(-1, 1, 1, 1, 1), "on": on}
+        rows = on.nonzero().flatten()
+        return {"noise": Rows(torch.randn(len(rows), *shape[1:], generator=generator).mul_(self.std), rows, shape[0]), "on": on}
 
     def transform(self, x, noise, on, own=False):
-        if noise.shape[1:] != x.shape[1:]:
+        if isinstance(noise, Rows): rows, noise = noise.rows, noise.values
+        elif noise.shape[1:] != x.shape[1:]:
             raise AugmentError(f"GaussianNoise: expected noise of shape {tuple(x.shape)}, got {tuple(noise.shape)}")
-        if self.absent == "keep": noise = noise * (x != 0).any(1, keepdim=True).any(3, keepdim=True)
-        if x.device.type != "cpu": return torch.addcmul(x, noise, on.view(-1, 1, 1, 1, 1).to(x.dtype))
-        rows = on.nonzero().flatten()
-        return mine(x, own).index_add_(0, rows, noise.index_select(0, rows))
+        elif x.device.type == "cpu": rows = on.nonzero().flatten(); noise = noise.index_select(0, rows)
+        else: rows, noise = torch.arange(len(x), device=x.device), noise * on.view(-1, 1, 1, 1, 1)
+        if self.absent == "keep": noise = noise * (x.index_select(0, rows) != 0).any(1, keepdim=True).any(3, keepdim=True)
+        return mine(x, own).index_add_(0, rows, noise)
 
 # %% ../../nbs/augment/02_normal.ipynb #c033
 class GaussianBlur(Augmentation):
@@ -140,8 +141,8 @@ class GaussianBlur(Augmentation):
     def kernel(self, sigma):
         "sigma (N,) frames -> taps (N,taps)."
         k = torch.arange(self.taps, device=sigma.device) - self.taps // 2
-        taps = torch.exp(-.5 * (k / sigma.unsqueeze(1)).square())
-        return taps.masked_fill(taps < 1e-30, 0)                                # numbers near 1e-40 change nothing and make a processor ten times slower
+        exponent = -.5 * (k / sigma.unsqueeze(1)).square()
+        return exponent.clamp(min=-70).exp().masked_fill(exponent < -69, 0)     # numbers near 1e-40 change nothing and make a processor ten times slower
 
 # %% ../../nbs/augment/02_normal.ipynb #c034
 def _blur(self, x, sigma, on, own=False):

@@ -201,7 +201,7 @@ def test_float64_numbers(fixture, stream):
 
 # --- the folded answers of the exercises
 
-CHAPTERS = ("losses/00_infonce", "losses/01_byol", "losses/02_cmal", "losses/03_cscl", "losses/04_hierarchical", "methods/00_momentum", "methods/01_skeletonbyol", "methods/02_cmal")
+CHAPTERS = ("losses/00_infonce", "losses/01_byol", "losses/02_cmal", "losses/03_cscl", "losses/04_hierarchical", "losses/05_mining", "methods/00_momentum", "methods/01_skeletonbyol", "methods/02_cmal")
 
 
 def answers():

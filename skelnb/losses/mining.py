@@ -4,13 +4,13 @@
 __all__ = ['nearest', 'mine', 'mining_report', 'distribution_matching', 'attention', 'attention_drop', 'cross_view_loss',
            'crossclr_losses']
 
-# %% ../../nbs/losses/05_mining.ipynb #c002
+# %% ../../nbs/losses/05_mining.ipynb #c009
 import torch
 from .byol import LossError
 from .hierarchical import log_distribution, match
 from .infonce import check_unit, cosines, positive_loss, queue_logits
 
-# %% ../../nbs/losses/05_mining.ipynb #c003
+# %% ../../nbs/losses/05_mining.ipynb #c010
 def _top(similar, k):
     "(N,K) -> (N,K) bool: the k largest of each row."
     if not isinstance(k, int) or not 0 <= k <= similar.shape[1]: raise LossError(f"expected k between 0 and the length of the queue {similar.shape[1]}, got {k!r}")
@@ -26,25 +26,25 @@ def nearest(
     check_unit(queue, q=q)
     return _top(cosines(q, queue), k)
 
-# %% ../../nbs/losses/05_mining.ipynb #c004
+# %% ../../nbs/losses/05_mining.ipynb #c011
 def mine(
     features,            # sequence of (N,D), unit rows: several views of the same clips
     queue:torch.Tensor,  # (K,D) unit rows
     k:int=1,             # neighbours per view
-)->torch.Tensor:         # (N,K) bool, 1 to k * views True a row
+)->torch.Tensor:         # (N,K) bool, k to k * views True a row
     "Union of the views' nearest neighbours: further positives for `info_nce` (AimCLR; the same in HiCLR's released code)."
     found = [nearest(z, queue, k) for z in features]
     if not found or len({f.shape for f in found}) > 1: raise LossError(f"expected features of one shape, got {[tuple(f.shape) for f in found]}")
     return torch.stack(found).any(0)
 
-# %% ../../nbs/losses/05_mining.ipynb #c005
+# %% ../../nbs/losses/05_mining.ipynb #c014
 def mining_report(
-    positives:torch.Tensor,     # (N,K) bool
-    y:torch.Tensor,             # (N,) class of each query
-    queue_y:torch.Tensor,       # (K,) class of each row of the queue, -1 where there is none yet
+    positives:torch.Tensor,              # (N,K) bool
+    y:torch.Tensor,                      # (N,) class of each query
+    queue_y:torch.Tensor,                # (K,) class of each row of the queue, -1 where there is none yet
     index:torch.Tensor|None=None,        # (N,) clip of each query
     queue_index:torch.Tensor|None=None,  # (K,) clip of each row of the queue
-)->dict:                        # shares that sum to 1: self, same (class), other
+)->dict:                                 # shares that sum to 1: self, same (class), other
     "What was mined: the clip itself, another of its class, or one of another class. For looking only: it uses labels."
     n = positives.sum().clamp_min(1)
     own = torch.zeros_like(positives) if index is None or queue_index is None else index[:, None] == queue_index[None]
@@ -52,25 +52,25 @@ def mining_report(
     shares = {"self": own, "same": same & ~own, "other": ~same & ~own}
     return {name: ((positives & m).sum() / n).item() for name, m in shares.items()}
 
-# %% ../../nbs/losses/05_mining.ipynb #c006
+# %% ../../nbs/losses/05_mining.ipynb #c017
 def distribution_matching(
-    z:torch.Tensor,          # (N,D) unit rows of the normal view: the teacher, no gradient flows here
-    others,                  # sequence of (N,D) unit rows: strongly augmented views
-    k:torch.Tensor,          # (N,D) keys, unit rows
-    queue:torch.Tensor,      # (K,D) unit rows
+    z:torch.Tensor,         # (N,D) unit rows of the normal view: the teacher, no gradient flows here
+    others,                 # sequence of (N,D) unit rows: strongly augmented views
+    k:torch.Tensor,         # (N,D) keys, unit rows; no gradient flows here
+    queue:torch.Tensor,     # (K,D) unit rows; no gradient flows here
     temperature:float=.07,
-)->torch.Tensor:             # scalar, 0 or more
+)->torch.Tensor:            # scalar, 0 or more
     "AimCLR's D3M loss: mean over the others of the cross-entropy from sg p(z) to p(other); half the sum for its two."
     others = list(others)
     if not others: raise LossError("expected at least one other view, got none")
     teacher = log_distribution(z.detach(), k, queue, temperature)
     return sum(match(teacher, log_distribution(o, k, queue, temperature), "ce") for o in others) / len(others)
 
-# %% ../../nbs/losses/05_mining.ipynb #c007
+# %% ../../nbs/losses/05_mining.ipynb #c019
 def attention(
-    x:torch.Tensor,   # (N,C,T,V) feature map
+    x:torch.Tensor,    # (N,C,T,V) feature map
     eps:float=1e-4,
-)->torch.Tensor:      # (N,C,T,V) in (0.62, 1)
+)->torch.Tensor:       # (N,C,T,V) in (0.62, 1)
     "How far each cell is from its channel's mean, squashed: sigmoid(d^2 / (4 (variance + eps)) + 1/2)."
     d = (x - x.mean((2, 3), keepdim=True)).square()
     variance = d.sum((2, 3), keepdim=True) / max(x.shape[2] * x.shape[3] - 1, 1)
@@ -92,13 +92,13 @@ def attention_drop(
     a = attention(x.detach(), eps)
     return x * _kept(a.mean((1, 2)), keep)[:, None, None] * _kept(a, keep)
 
-# %% ../../nbs/losses/05_mining.ipynb #c008
+# %% ../../nbs/losses/05_mining.ipynb #c022
 def cross_view_loss(
     q:torch.Tensor,             # (N,D) queries of stream u, unit rows
     k:torch.Tensor,             # (N,D) keys of stream u, unit rows; no gradient flows here
     queue:torch.Tensor,         # (K,D) queue of stream u; no gradient flows here
-    helper:torch.Tensor,        # (N,D) queries of stream v, unit rows
-    helper_queue:torch.Tensor,  # (K,D) queue of stream v, the same clips in the same order
+    helper:torch.Tensor,        # (N,D) queries of stream v, unit rows; with context it gets a gradient too
+    helper_queue:torch.Tensor,  # (K,D) queue of stream v, the same clips in the same order; no gradient flows here
     temperature:float=.07,
     topk:int=1,                 # neighbours that v finds
     context:bool=True,          # add v's view of the neighbours: products of both streams' cosines
@@ -114,12 +114,15 @@ def cross_view_loss(
         positives = torch.cat([positives, positives], 1)
     return positive_loss(logits, positives)
 
+# %% ../../nbs/losses/05_mining.ipynb #c023
 def crossclr_losses(
-    q:dict,       # stream -> (N,D) queries, unit rows
-    k:dict,       # stream -> (N,D) keys, unit rows
-    queues:dict,  # stream -> (K,D), the same clips in the same order
-    temperature:float=.07, topk:int=1, context:bool=True,
-)->dict:          # stream -> scalar: mean over the other streams as helpers
+    q:dict,                # stream -> (N,D) queries, unit rows
+    k:dict,                # stream -> (N,D) keys, unit rows
+    queues:dict,           # stream -> (K,D), the same clips in the same order
+    temperature:float=.07,
+    topk:int=1,            # neighbours that each helper finds
+    context:bool=True,     # as in cross_view_loss
+)->dict:                   # stream -> scalar: mean over the other streams as helpers
     "Cross-view loss of every stream (CrosSCLR, second stage); the total is their sum."
     if len(q) < 2 or not q.keys() == k.keys() == queues.keys(): raise LossError(f"expected the same two or more streams in q, k and queues, got {list(q)}, {list(k)}, {list(queues)}")
     pair = lambda u, v: cross_view_loss(q[u], k[u], queues[u], q[v], queues[v], temperature, topk, context)

@@ -40,9 +40,20 @@ def course_folder():
 def lab_command(root, notebook="nbs/index.ipynb", browser=True, port=8888, ip="127.0.0.1"):
     "The JupyterLab command line: loopback and token unless told otherwise, and root only where the user is root."
     command = [sys.executable, "-m", "jupyterlab", notebook, f"--ServerApp.root_dir={root}", f"--ip={ip}", f"--port={port}"]
+    command.append("--ServerApp.kernel_websocket_connection_class=skelnb.cli.PromptConnection")
     if not browser: command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0: command.append("--allow-root")
     return command
+
+def __getattr__(name):
+    if name != "PromptConnection": raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+    class PromptConnection(ZMQChannelsWebsocketConnection):
+        "Sends a kernel's small messages at once: TCP would hold an answer back for some 40 ms, and a slider would lag."
+        async def connect(self):
+            self.websocket_handler.set_nodelay(True)
+            return await super().connect()
+    return globals().setdefault(name, PromptConnection)
 
 def lab_environment():
     "The environment JupyterLab gets: its question about news is answered with no, unless the user's own settings say otherwise."

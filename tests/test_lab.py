@@ -73,9 +73,21 @@ def show_last(page, selector):
         if page.locator(selector).count():
             break
         page.wait_for_timeout(500)
-    found = page.locator(selector).last
-    found.scroll_into_view_if_needed(timeout=20_000)
-    return found
+    return stay_in_view(page, page.locator(selector).last)
+
+
+def stay_in_view(page, found):
+    "Scroll until the element stays in view: JupyterLab scrolls on its own for a while after a key or a run."
+    there = "e => { const b = e.getBoundingClientRect(), y = (b.top + b.bottom) / 2; return y > 100 && y < innerHeight - 50 }"
+    quiet = 0
+    for _ in range(60):
+        quiet = quiet + 1 if found.evaluate(there) else 0
+        if quiet == 4:
+            return found
+        if not quiet:
+            found.evaluate("e => e.scrollIntoView({block: 'center'})")
+        page.wait_for_timeout(250)
+    raise AssertionError("the element does not stay in view")
 
 
 def pixels(canvas):
@@ -100,8 +112,8 @@ def test_the_index_ends_with_a_moving_skeleton(page, lab, screenshot):
     for _ in range(6):
         seen.add(pixels(canvas))
         page.wait_for_timeout(150)
-    assert len(seen) >= 4, "the skeleton does not move"
     assert not page.errors, "\n".join(page.errors)
+    assert len(seen) >= 4, "the skeleton does not move"
 
 
 def test_the_map_plays_the_clip_that_is_clicked(page, lab, screenshot):
@@ -112,8 +124,7 @@ def test_the_map_plays_the_clip_that_is_clicked(page, lab, screenshot):
             break
         page.locator(".jp-WindowedPanel-outer").last.evaluate("e => e.scrollBy(0, 500)")
         page.wait_for_timeout(250)
-    explorer.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
+    stay_in_view(page, explorer)
     before = explorer.evaluate("e => e.explorer.selected")
     place = explorer.evaluate("e => e.explorer.place(7)")
     explorer.locator("canvas").first.click(position={"x": place[0], "y": place[1]})

@@ -16,8 +16,8 @@ class EncoderError(ValueError):
 
 # %% ../../nbs/encoders/00_core.ipynb #c011
 class Encoder(nn.Module):
-    """Clips (N,C,T,V,M) to features (N, feature_dim). A subclass writes `encode`, which sees persons one by one:
-    (B,C,T,V) -> (B, feature_dim); this class checks the clips and takes the mean over the person slots."""
+    """Clips (N,C,T,V,M) to features (N, feature_dim). A subclass writes `encode`, which sees persons one by one: (B,C,T,V) -> (B, feature_dim), or
+    `encode_map`, whose mean over frames and joints is the feature: -> (B, feature_dim, T', V'). This class checks the clips and takes the mean over the person slots."""
     def __init__(self,
         skeleton,                   # layout of the joints
         feature_dim=256,            # D, size of the feature
@@ -30,7 +30,8 @@ class Encoder(nn.Module):
         self.skeleton, self.feature_dim, self.in_channels, self.pool = skeleton, feature_dim, in_channels, pool
         self.config = dict(skeleton=skeleton.to_dict(), feature_dim=feature_dim, in_channels=in_channels, pool=pool, **config)
 
-    def encode(self, clips, edges=None): raise NotImplementedError(f"{type(self).__name__} has no encode method")
+    def encode_map(self, clips, edges=None): raise NotImplementedError(f"{type(self).__name__} has no map of features over frames and joints")
+    def encode(self, clips, edges=None): return self.encode_map(clips, edges).mean((2, 3))
 
 # %% ../../nbs/encoders/00_core.ipynb #c012
 def _check(self, x):
@@ -62,16 +63,31 @@ def _forward(self,
     clips = x.permute(0, 4, 1, 2, 3).flatten(0, 1)
     if present is None or self.training or present.all(): h = self.encode(clips, edges)
     else: h = self._encode_present(clips, present.to(x.device).flatten(), edges)
-    h = h.view(N, M, -1)
-    if self.pool == "slots": return h.mean(1)
-    w = present.to(h).unsqueeze(2)
-    return (h * w).sum(1) / w.sum(1).clamp(min=1)
+    return self.merge(h.view(N, M, -1), present)
 
 def _encode_present(self, clips, there, edges):
     "Features of (B,C,T,V) clips of which only those `there` (B,) are computed; the others are those of a clip of zeros."
     f = self.encode(torch.cat([clips[there], clips.new_zeros(1, *clips.shape[1:])]), edges)
     return f[torch.where(there, there.cumsum(0) - 1, len(f) - 1)]
 Encoder.forward, Encoder._encode_present = _forward, _encode_present
+
+def _merge(self,
+    h,                              # (N,M,D) features person by person
+    present=None,                   # (N,M) bool, needed with pool="present"
+):
+    "(N,D): the mean over the person slots, or over those present."
+    if self.pool == "slots": return h.mean(1)
+    w = present.to(h).unsqueeze(2)
+    return (h * w).sum(1) / w.sum(1).clamp(min=1)
+
+def _feature_map(self,
+    x,                              # (N,C,T,V,M)
+    edges=None,                     # as in forward
+):
+    "(N,M,D,T',V'): what the encoder says of each person, frame by frame and joint by joint, before the means. Not every encoder has one."
+    self.check(x)
+    return self.encode_map(x.permute(0, 4, 1, 2, 3).flatten(0, 1), edges).unflatten(0, (x.shape[0], x.shape[4]))
+Encoder.merge, Encoder.feature_map = _merge, _feature_map
 
 # %% ../../nbs/encoders/00_core.ipynb #c021
 def _later(module, name):

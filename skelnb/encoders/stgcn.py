@@ -95,14 +95,14 @@ class STGCN(Encoder):
             STGCNBlock(cin, cout, A, stride, residual=i > 0, dropout=dropout) for i, (cin, (cout, stride)) in enumerate(zip(cins, plan)))
 
 # %% ../../nbs/encoders/01_stgcn.ipynb #c023
-def _encode(self, clips, edges=None):
-    "(B,C,T,V) -> (B, feature_dim): every person alone."
+def _encode_map(self, clips, edges=None):
+    "(B,C,T,V) -> (B, feature_dim, T/4, V): every person alone."
     B, C, T, V = clips.shape
     x = self.data_bn(clips.permute(0, 2, 3, 1).reshape(B * T, V * C))        # one mean and variance for each entry v*C + c
     x = x.view(B, T, V, C).permute(0, 3, 1, 2)                               # (B,C,T,V), channels last in memory
     for block in self.blocks: x = block(x, edges)
-    return x.mean((2, 3))
-STGCN.encode = _encode
+    return x
+STGCN.encode_map = _encode_map
 
 # %% ../../nbs/encoders/01_stgcn.ipynb #c031
 _RELEASED = [(r"^st_gcn_networks\.(\d+)\.gcn\.conv\.", r"blocks.\1.graph."), (r"^st_gcn_networks\.(\d+)\.tcn\.0\.", r"blocks.\1.bn1."),

@@ -39,6 +39,6 @@ class TCN(Encoder):
         for m in self.layers.modules():
             if isinstance(m, nn.Conv1d): nn.init.kaiming_normal_(m.weight, nonlinearity="relu"); nn.init.zeros_(m.bias)
 
-    def encode(self, clips, edges=None):
-        "(B,C,T,V) -> (B, feature_dim); there is no graph, so `edges` changes nothing."
-        return self.layers(place_and_speed(clips, self.speed)).mean(2)
+    def encode_map(self, clips, edges=None):
+        "(B,C,T,V) -> (B, feature_dim, T/8, 1); there is no graph, so `edges` changes nothing."
+        return self.layers(place_and_speed(clips, self.speed)).unsqueeze(3)

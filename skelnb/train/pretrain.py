@@ -144,6 +144,8 @@ class Run:
 # %% ../../nbs/train/01_pretrain.ipynb #c030
 def train_step(run, index):
     "Views, loss, gradient, step, moving average: what the method reports of one batch."
+    if hasattr(run.method, "start_step"):
+        run.method.start_step(index)
     with run.accelerator.accumulate(run.model):
         views = run.method.views(run.data.batch(index, run.accelerator.device), run.chance)
         found = run.model(views)

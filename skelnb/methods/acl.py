@@ -4,6 +4,7 @@
 __all__ = ['ACL']
 
 # %% ../../nbs/methods/08_acl.ipynb #c002
+import torch
 from ..losses.byol import symmetric_byol_loss
 from ..losses.cscl import cscl_loss, pseudo_label, similarities, vote
 from .cmal import CMAL
@@ -29,8 +30,10 @@ class ACL(CMAL):
         super().__init__(encoder, skeleton, streams, **kwargs)
         if base not in ("cmal", "byol"): raise MethodError(f"base is 'cmal' or 'byol', got {base!r}")
         if form not in ("softmax", "bce"): raise MethodError(f"form is 'softmax' or 'bce', got {form!r}")
+        if not isinstance(k, int) or k < 0: raise MethodError(f"expected k of 0 or more neighbours, got {k!r}; the paper uses 2")
+        if not isinstance(at_least, int) or at_least < 1: raise MethodError(f"expected at_least of 1 or more streams, got {at_least!r}; the paper uses 2")
         self.base, self.stage1, self.lam, self.gamma, self.k, self.form, self.ema_stage2 = base, stage1, lam, gamma, k, form, ema_stage2
-        self.at_least = min(at_least, len(self.streams))
+        self.at_least, self.labels = min(at_least, len(self.streams)), None
         self.config |= dict(base=base, stage1=stage1, lam=lam, gamma=gamma, k=k, at_least=at_least, form=form, ema_stage2=ema_stage2)
 
     def stream_loss(self, p, p2, z, z2):
@@ -43,27 +46,54 @@ def _second(self):
     "Whether this epoch is of stage two."
     return self.epoch > self.stage1
 
-def _cross_stream(self,
-    outputs:dict,  # stream -> p, p2, z, z2
-)->tuple:          # scalar CSCL loss; (N,N) bool label voted by the streams
-    "The streams' similarity matrices, what they vote for, and the loss against it (Eqs. 6 to 8)."
-    matrices = {s: similarities(*found[:4]) for s, found in outputs.items()}
-    label = vote([pseudo_label(*pair, self.k) for pair in matrices.values()], self.at_least)
-    return cscl_loss([S for pair in matrices.values() for S in pair], label, self.form), label
+def _pseudo_labels(self,
+    matrices,  # {stream: (S, S')}, each (N,N)
+)->dict:       # {stream: (N,N) bool, ..., "vote": (N,N) bool}
+    "What each stream calls similar in both views, and what at least so many of them vote for (Eq. 7)."
+    named = {s: pseudo_label(*pair, self.k) for s, pair in matrices.items()}
+    return {**named, "vote": vote(list(named.values()), self.at_least)}
 
+def _cross_stream(self,
+    outputs,   # {stream: (p, p2, z, z2, ...)}, each (N,P), as `all_outputs` gives them
+)->tuple:      # scalar CSCL loss; labels as from `pseudo_labels`
+    "The streams' similarity matrices, what they vote for, and the loss of all against it (Eqs. 6 to 8)."
+    matrices = {s: similarities(*found[:4]) for s, found in outputs.items()}
+    labels = self.pseudo_labels(matrices)
+    return cscl_loss([S for pair in matrices.values() for S in pair], labels["vote"], self.form), labels
+ACL.second, ACL.pseudo_labels, ACL.cross_stream = _second, _pseudo_labels, _cross_stream
+
+# %% ../../nbs/methods/08_acl.ipynb #c005
+def _watch(self,
+    y,  # (clips,) labels of the training set
+):
+    "Report what the labels name: how many other clips a row, of the same class and of others. True labels are looked at for the report only."
+    self.labels = torch.as_tensor(y)
+
+def _report(self, labels):
+    "{'vote_same', 'vote_other', 'joint/label_same', ...}: mean number of other clips that a row names. Empty without `watch`."
+    if self.labels is None or self.index is None: return {}
+    y = self.labels.to(labels["vote"].device)[self.index.to(labels["vote"].device)]
+    same, own = y[:, None] == y[None], torch.eye(len(y), dtype=torch.bool, device=y.device)
+    count = lambda Y: Y.sum(1).float().mean()
+    name = lambda s: "vote" if s == "vote" else f"{s}/label"
+    return {f"{name(s)}_{kind}": count(Y & m) for s, Y in labels.items() for kind, m in (("same", same & ~own), ("other", ~same))}
+ACL.watch, ACL.report = _watch, _report
+
+# %% ../../nbs/methods/08_acl.ipynb #c006
 def _forward(self,
     views,  # two joint views (N,C,T,V,M), from `views`
 )->dict:    # as `PairMethod.forward`; in stage two also 'cscl' and 'positives', how many clips a row's label names
     "Stage one: the base losses. Stage two: lambda times them plus gamma times CSCL."
+    if self.k > len(views[0]): raise MethodError(f"expected batches of at least k = {self.k} clips, got {len(views[0])}; use larger batches or a smaller k")
     found = self.all_outputs(views)
     result = self.summed(found)
-    if self.second:
-        cross, label = self.cross_stream(found)
-        result["loss"] = self.lam * result["loss"] + self.gamma * cross
-        result |= {"cscl": cross.detach(), "positives": label.sum(1).float().mean()}
-    return result
+    if not self.second:
+        with torch.no_grad(): return result | (self.report(self.cross_stream(found)[1]) if self.labels is not None else {})
+    cross, labels = self.cross_stream(found)
+    result["loss"] = self.lam * result["loss"] + self.gamma * cross
+    return result | {"cscl": cross.detach(), "positives": labels["vote"].sum(1).float().mean()} | self.report(labels)
 
 def _after_step(self):
     "The targets follow; in stage two only if asked."
     if not self.second or self.ema_stage2: PairMethod.after_step(self)
-ACL.second, ACL.cross_stream, ACL.forward, ACL.after_step = _second, _cross_stream, _forward, _after_step
+ACL.forward, ACL.after_step = _forward, _after_step

@@ -25,7 +25,7 @@ class CrosSCLR(QueueMethod):
         **kwargs,                                       # as `QueueMethod`, and what the encoder takes
     ):
         plain = isinstance(augment, str)
-        super().__init__([augment] if plain else augment, None, encoder, skeleton, streams, **kwargs)
+        super().__init__([augment], None, encoder, skeleton, streams, **kwargs)
         if len(self.streams) < 2: raise MethodError(f"expected two or three streams that help each other, got {self.streams}")
         if heads not in ("entangled", "separate"): raise MethodError(f"heads is 'entangled' or 'separate', got {heads!r}")
         if followers not in ("released", "all"): raise MethodError(f"followers is 'released' or 'all', got {followers!r}")

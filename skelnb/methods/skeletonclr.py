@@ -18,7 +18,7 @@ class SkeletonCLR(QueueMethod):
         **kwargs,           # as `QueueMethod`: queue, temperature, tau, ..., and what the encoder takes
     ):
         plain = isinstance(augment, str)
-        super().__init__([augment] if plain else augment, key_augment, *args, **kwargs)
+        super().__init__([augment], key_augment, *args, **kwargs)
         self.config |= {"augment": augment if plain else None, "key_augment": key_augment if isinstance(key_augment, str) else None}
         self.init_weights()
 

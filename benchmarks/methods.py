@@ -88,7 +88,7 @@ def one(name, seed, data, clips, epochs=None):
     scores["best on val"] = measure(by_stream(load_weights(out / "best.safetensors")), *clips, seed)
     shown = test.subset(np.random.default_rng(0).permutation(len(test))[:400])
     collapse = collapse_report(method, shown, torch.Generator().manual_seed(0))
-    collapse |= {f"{k}_rank_about_0": effective_rank(a, centre=False) for k, (a, _) in collapse_outputs(method, shown, torch.Generator().manual_seed(0)).items()}
+    collapse |= {f"{k}_rank_about_0": effective_rank(a, centre=False).item() for k, (a, _) in collapse_outputs(method, shown, torch.Generator().manual_seed(0)).items()}
     write_json(file, {
         "experiment": f"methods-{data}", "method": name, "seed": seed, "recipe": made.to_dict(), "passes of a clip": PASSES[RUN[name][0]] * made.plan["epochs"],
         "command": f"python -m benchmarks.methods --data {data} --methods {name} --seeds {seed}", "clips": {"train": len(train), "val": len(val), "test": len(test)},

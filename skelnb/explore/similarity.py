@@ -210,7 +210,7 @@ class _Page:
 def _thin(e, state, room):
     "The epochs of a page: all, or as many as fit beside small clips, evenly spread, the shown one among them."
     epochs, each = state["epochs"], (len(e.cosines) + len(e.tops)) * 4 / 3 / len(e.epochs)
-    n = int(max(1, min(len(epochs), (room - 700 * len(e.rows) - 3000) // each)))
+    n = int(max(1, min(len(epochs), (room - 1900 * len(e.rows) - 3000) // each)))
     at = sorted({epochs.index(state["epoch"]), *np.linspace(0, len(epochs) - 1, n).round().astype(int).tolist()}) if n > 1 else [epochs.index(state["epoch"])]
     cut = lambda data: b"".join(data[i * (size := len(data) // len(epochs)):(i + 1) * size] for i in at)
     per = 2 * len(state["streams"])
@@ -220,7 +220,7 @@ def _thin(e, state, room):
 def _store(e, room):
     "Clips for a page: ({rows, layout, items, steps, data}, frames a second), with as many frames as fit; the chosen pair first."
     rows = [*dict.fromkeys([*(r for r in e.selected if r >= 0), *e.rows])]
-    for frames, n in ((25, len(rows)), (21, len(rows)), (15, len(rows)), (11, len(rows)), *((11, n) for n in range(len(rows) - 1, -1, -1))):
+    for frames, n in ((25, len(rows)), (21, len(rows)), (17, len(rows)), (13, len(rows)), *((13, n) for n in range(len(rows) - 1, -1, -1))):
         packed, fps = _clips(e.data, rows[:n] or rows[:1], e.fps, frames)
         if not n: packed["items"], packed["data"] = [], []
         folded = [_fold(d, i["frames"], i["persons"]) for d, i in zip(packed["data"], packed["items"])]

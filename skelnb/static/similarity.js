@@ -21,17 +21,18 @@ const STYLES = `
 .skelnb-vote-body{display:flex;flex-wrap:wrap;gap:14px;align-items:flex-start}
 .skelnb-vote-left{flex:1.12 1 380px;min-width:0}
 .skelnb-vote-right{flex:1 1 340px;min-width:0}
-.skelnb-pipe{display:grid;grid-template-columns:minmax(46px,auto) repeat(2,minmax(0,1fr)) 14px repeat(2,minmax(0,1fr)) 14px minmax(0,1fr) 14px minmax(0,1.25fr);gap:3px 4px;align-items:center}
+.skelnb-pipe{display:grid;grid-template-columns:minmax(46px,auto) repeat(2,minmax(0,1fr)) 14px repeat(2,minmax(0,1fr)) 14px minmax(0,1fr) 14px minmax(0,1.25fr);gap:5px 4px;align-items:start}
 .skelnb-pipe header{font-size:12px;line-height:1.25;font-weight:650;align-self:end;padding:0 0 2px;text-align:center}
 .skelnb-pipe header small{display:block;font-weight:400;color:#5c5c58;font-size:11px}
-.skelnb-pipe b{font-weight:650;overflow-wrap:anywhere;font-size:12px}
+.skelnb-pipe b{font-weight:650;overflow-wrap:anywhere;font-size:12px;padding-top:24px}
 .skelnb-pipe i{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:4px}
-.skelnb-pipe span{color:#5c5c58;text-align:center;font-size:16px}
+.skelnb-pipe span{color:#5c5c58;text-align:center;font-size:16px;padding-top:20px}
+.skelnb-pipe .mid{align-self:center;padding-top:0}
 .skelnb-mini{border:2px solid transparent;border-radius:5px;background:none;padding:1px;cursor:pointer;display:block;width:100%;font:11px/1.25 system-ui,sans-serif;color:#1d1d1b;text-align:center}
 .skelnb-mini:hover{background:#eef5fa}
 .skelnb-mini[aria-pressed=true]{border-color:#0072b2;background:#e7f1f8}
 .skelnb-mini canvas{display:block;width:100%;aspect-ratio:1;border-radius:2px}
-.skelnb-mini small{display:block;font-size:11px;color:#3b3b38;padding-top:1px;font-variant-numeric:tabular-nums;white-space:pre-line}
+.skelnb-mini small{display:block;font-size:11px;line-height:1.2;color:#3b3b38;padding-top:2px;font-variant-numeric:tabular-nums;white-space:pre;letter-spacing:-.02em}
 .skelnb-vote p.skelnb-word{margin:4px 0!important;color:#5c5c58;font-size:12px;line-height:1.4}
 .skelnb-vote h4{margin:2px 0 4px;font-size:14px;font-weight:650;color:#1d1d1b;overflow-wrap:anywhere}
 .skelnb-key2{display:flex;flex-wrap:wrap;gap:2px 12px;align-items:center;font-size:12px;margin:4px 0;color:#3b3b38}
@@ -46,8 +47,15 @@ const STYLES = `
 .skelnb-story thead th{color:#5c5c58}
 .skelnb-story .yes{font-weight:650}
 .skelnb-story .no{color:#77776f}
-.skelnb-charts{display:flex;flex-wrap:wrap;gap:6px;margin-top:8px}
-.skelnb-charts svg{flex:1 1 210px;min-width:0;max-width:100%;height:auto;cursor:pointer;font:10px system-ui,sans-serif}
+.skelnb-charts{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:6px 10px;margin-top:10px;align-items:center}
+.skelnb-charts svg{width:100%;height:auto;cursor:pointer;font:10px system-ui,sans-serif}
+.skelnb-charts p:last-child:nth-child(odd){grid-column:1/-1}
+.skelnb-vote.narrow .skelnb-charts{grid-template-columns:1fr}
+.skelnb-vote.narrow .skelnb-pipe{grid-template-columns:minmax(34px,auto) repeat(2,minmax(0,1fr)) 8px repeat(2,minmax(0,1fr)) 8px minmax(0,1fr) 8px minmax(0,1.1fr);gap:4px 2px}
+.skelnb-vote.narrow .skelnb-pipe header{font-size:11px}
+.skelnb-vote.narrow .skelnb-pipe header small{display:none}
+.skelnb-vote.narrow .skelnb-mini small{font-size:10px;white-space:pre-line}
+.skelnb-vote.narrow .skelnb-pipe b i{display:block}
 .skelnb-vote-right .skelnb-player{width:auto!important;margin:0!important}
 .skelnb-vote-right .skelnb-stage{display:grid!important;grid-template-columns:repeat(2,minmax(0,1fr))!important;gap:6px}
 .skelnb-vote-right .skelnb-panel{max-width:none!important;min-width:0}
@@ -197,11 +205,11 @@ function render({ model, el }) {
     [["S", 2], ["S'", 3], ["top S", 5], ["top S'", 6], ["label", 8]].forEach(([t, column]) => mini(`${s}: ${t}`, i + 2, column));
     for (const column of [4, 7]) { const a = node("span", "", pipe, "\u2192"); a.style.gridRow = i + 2; a.style.gridColumn = column; a.setAttribute("aria-hidden", "true"); }
   });
-  const into = node("span", "", pipe, "\u2192"); into.style.gridRow = `2 / span ${S}`; into.style.gridColumn = 9; into.setAttribute("aria-hidden", "true");
-  mini("vote", 2, 10, S);
+  const into = node("span", "", pipe, "\u2192"); into.style.gridRow = `2 / span ${S}`; into.style.gridColumn = 9; into.className = "mid"; into.setAttribute("aria-hidden", "true");
+  mini("vote", 2, 10, S); minis.get("vote").b.style.alignSelf = "center";
   const charts = node("div", "skelnb-charts", left);
   const chart = {}; for (const c of E > 1 ? ["precision", "recall", "epochs"] : ["precision", "recall"]) chart[c] = shape("svg", charts, { viewBox: "0 0 250 186", role: "img" });
-  const reading = node("p", "skelnb-word", left);
+  const reading = node("p", "skelnb-word", charts);
 
   // The large matrix, the chosen pair and its clips.
   const what = node("h4", "", right), large = node("div", "skelnb-large", right), canvas = node("canvas", "", large), tip = node("div", "skelnb-tip", large), legend = node("div", "skelnb-key2", right);
@@ -295,7 +303,7 @@ function render({ model, el }) {
     return [...(S > 1 ? votes.filter((_, n) => n + 1 !== need) : []), ...streams.map((s, i) => ({ name: s, of: r => r.streams[i], colour: STREAM[i % STREAM.length], width: 1.7, dash: "" })), ...(S > 1 ? [votes[need - 1]] : [])];
   }
   function drawChart(svg, head, xs, xNow, rowsOf, measure, onPick) {
-    const X0 = 30, X1 = 176, Y0 = 26, Y1 = 158, n = xs.length, x = i => X0 + (n > 1 ? (X1 - X0) * i / (n - 1) : 0), yy = v => Y1 - (Y1 - Y0) * v, ends = [];
+    const X0 = 36, X1 = 182, Y0 = 26, Y1 = 158, n = xs.length, x = i => X0 + (n > 1 ? (X1 - X0) * i / (n - 1) : 0), yy = v => Y1 - (Y1 - Y0) * v, ends = [];
     svg.replaceChildren(); svg.setAttribute("aria-label", head);
     shape("text", svg, { x: 2, y: 12, fill: INKED, "font-weight": 650, "font-size": 11 }, head);
     for (const v of [0, 0.5, 1]) { shape("line", svg, { x1: X0, x2: X1, y1: yy(v), y2: yy(v), stroke: "#e4e4df" }); shape("text", svg, { x: X0 - 4, y: yy(v) + 3, "text-anchor": "end", fill: "#5c5c58" }, `${100 * v} %`); }
@@ -328,7 +336,7 @@ function render({ model, el }) {
     drawChart(chart.recall, "recall: of one class, and found", ks, k, i => t[i], "recall", pickK);
     if (chart.epochs) drawChart(chart.epochs, `precision at k = ${k} over the epochs`, epochs, now.e, i => num.table(i, views)[k], "precision", { name: "epoch (click to choose)", act: i => push("epoch", epochs[i]) });
     const q = S > 1 ? t[k].votes[need - 1] : t[k].streams[0];
-    reading.textContent = `${S > 1 ? "The vote" : "The label"} calls ${q.said} pairs similar besides each clip and itself: ${q.hits} rightly, ${q.said - q.hits} wrongly. By chance ${percent(num.chance)} would be right. The diagonal always is, and is not counted.`;
+    reading.textContent = `${S > 1 ? "The vote" : "The label"} calls ${q.said} ${q.said === 1 ? "pair" : "pairs"} similar besides each clip and itself: ${q.hits} rightly, ${q.said - q.hits} wrongly. By chance ${percent(num.chance)} would be right. The diagonal always is, and is not counted.`;
   }
 
   // --- choosing ---
@@ -470,7 +478,7 @@ function render({ model, el }) {
   });
 
   // --- the outside ---
-  const sizes = window.ResizeObserver ? new ResizeObserver(redraw) : null;
+  const sizes = window.ResizeObserver ? new ResizeObserver(() => { root.classList.toggle("narrow", root.clientWidth < 620); redraw(); }) : null;
   if (sizes) sizes.observe(root);
   function receive() { const sent = get("sent"); if (sent && sent.rows) keep(cut(sent), sent.clips.layout); }
   const heard = { "change:sent": () => { receive(); if (chosen) ask(); } };

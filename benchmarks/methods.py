@@ -1,7 +1,7 @@
 """Every method of both papers with one budget, on the embedded recordings and on NW-UCLA: one run a method and seed, JSON in data/results/, tables.
 
     python -m benchmarks.methods                           # synthetic-small: every run that is not there yet; a killed one goes on
-    python -m benchmarks.methods --data nw-ucla            # after: skelnb prepare nw-ucla --src DIR
+    python -m benchmarks.methods --data nw-ucla            # after: skelnb prepare nw-ucla --src DIR --frames 25
     python -m benchmarks.methods --table                   # the tables, from data/results/methods-*.json
 
 Settings are those of `recipe(method, data)` for small sets (ST-GCN of width 8, 64 features), chosen on held-out training subjects. On the embedded
@@ -28,7 +28,7 @@ from skelnb.explore.collapse import collapse_outputs, collapse_report, effective
 from skelnb.train import recipe
 from skelnb.train.checkpoint import load_weights, write_json
 
-DATA = {"synthetic-small": dict(protocol="xsub", frames=25, passes=120), "nw-ucla": dict(protocol="view1", frames=50, epochs=50)}
+DATA = {"synthetic-small": dict(protocol="xsub", frames=25, passes=120), "nw-ucla": dict(protocol="view1", frames=25, epochs=50)}
 PASSES = {"skeletonclr": 2, "crossclr": 2, "aimclr": 3, "hiclr": 4, "skeletonbyol": 4, "cmal": 4, "acl": 4}      # of an encoder, a clip, a step, a stream
 RUN = {**{m: (m, {}) for m in PASSES}, "cmal-pull": ("cmal", dict(alpha=1., beta=0.)), "cmal-push": ("cmal", dict(alpha=0., beta=1.)),
        "cmal-3s": ("cmal", dict(streams=["joint", "motion", "bone"]))}

@@ -54,7 +54,7 @@ def batch_norm(x, weight, bias):
 
 def stream_of(x, stream):
     if stream == "motion": return torch.cat([x[:, :, 1:] - x[:, :, :-1], 0 * x[:, :, :1]], 2)
-    if stream == "bone": return torch.stack([x[:, :, :, v] - x[:, :, :, p] for v, p in enumerate(NTU25.parents)], 3) if stream == "bone" else x
+    if stream == "bone": return torch.stack([x[:, :, :, v] - x[:, :, :, p] for v, p in enumerate(NTU25.parents)], 3)
     return x
 
 
@@ -90,7 +90,7 @@ class Reference:
         h = torch.einsum("bctv,dc->bdtv", h, w[at + "linear.weight"]) + w[at + "linear.bias"][:, None, None]
         h = batch_norm(h, w[at + "norm.weight"], w[at + "norm.bias"]).clamp(min=0)
         found = []
-        for m in (h, drop(h.detach()) * 0 + self.scaled(h)) if dropped else (h,):
+        for m in (h, self.scaled(h)) if dropped else (h,):
             y = m.mean((2, 3)).view(x.shape[0], x.shape[4], -1).mean(1)
             for n, name in enumerate(self.head(side, s)): y = (y if n == 0 else y.clamp(min=0)) @ w[name + ".weight"].T + w[name + ".bias"]
             found.append(y / y.norm(dim=1, keepdim=True))

@@ -29,7 +29,7 @@ def label_quality(
     y,           # (N,) true classes, which no training sees
 )->dict:         # {"precision", "recall"} in [0,1]; nan where there is nothing to count
     "How much of the label is right, and how much of what is right it finds. Off the diagonal: a clip is always of its own class."
-    label, y = torch.as_tensor(label) != 0, torch.as_tensor(np.array(y))
+    label, y = torch.as_tensor(label) != 0, y if torch.is_tensor(y) else torch.tensor(np.asarray(y))
     if label.ndim != 2 or label.shape != (len(y), len(y)): raise SimilarityError(f"expected a label (N,N) and N classes, got {tuple(label.shape)} and {tuple(y.shape)}")
     off, same = ~torch.eye(len(y), dtype=torch.bool, device=label.device), (y[:, None] == y).to(label.device)
     hits, said, true = ((m & off).sum().item() for m in (label & same, label, same))
@@ -242,9 +242,9 @@ def _png(e):
     axes = fig.subplots(2, len(now) + 1); cosine = LinearSegmentedColormap.from_list("", ["#9a5b00", "#fdfdfb", "#3f2a7d"])
     def tell(ax, name, label):
         q = label_quality(label, y); text = ["-" if math.isnan(v) else f"{100 * v:.0f} %" for v in q.values()]
-        ax.imshow(kinds(label), cmap=ListedColormap(["#efefec", "#0072b2", "#d55e00", "#55554f"]), vmin=0, vmax=3); ax.set_title(f"{name}\nright {text[0]}, found {text[1]}", size=7, parse_math=False)
+        ax.imshow(kinds(label).numpy(), cmap=ListedColormap(["#efefec", "#0072b2", "#d55e00", "#55554f"]), vmin=0, vmax=3); ax.set_title(f"{name}\nright {text[0]}, found {text[1]}", size=7, parse_math=False)
     for (top, bottom), (s, pair) in zip(axes.T, now.items()):
-        top.imshow(pair[0], cmap=cosine, vmin=-1, vmax=1); top.set_title(f"{s}: cosines", size=7, parse_math=False); tell(bottom, f"{s}: k = {e.k}, both views", labels[s])
+        top.imshow(pair[0].numpy(), cmap=cosine, vmin=-1, vmax=1); top.set_title(f"{s}: cosines", size=7, parse_math=False); tell(bottom, f"{s}: k = {e.k}, both views", labels[s])
     tell(axes[1, -1], f"vote: {e.at_least} of {len(now)}", vote(list(labels.values()), e.at_least))
     axes[0, -1].axis("off")
     for ax in axes.flat: ax.set(xticks=[], yticks=[])

@@ -4,7 +4,7 @@
 __all__ = ['QUEUES', 'ALL', 'STAGES', 'METHOD_SETTINGS', 'EPOCHS', 'SMALL', 'ENCODER_SETTINGS', 'PLAN', 'RecipeError',
            'known_settings', 'Recipe', 'recipe']
 
-# %% ../../nbs/train/02_recipes.ipynb #c002
+# %% ../../nbs/train/02_recipes.ipynb #c008
 import difflib
 import html
 import inspect
@@ -17,7 +17,7 @@ from ..methods.queue import QueueMethod, queue_length
 from .checkpoint import write_json
 from .pretrain import pretrain
 
-# %% ../../nbs/train/02_recipes.ipynb #c003
+# %% ../../nbs/train/02_recipes.ipynb #c009
 class RecipeError(ValueError):
     "A recipe that does not exist, a setting it does not have, or a file that is no recipe."
 
@@ -38,7 +38,7 @@ METHOD_SETTINGS["crossclr"] |= dict(streams=ALL)
 EPOCHS = {"ntu60": (300, 100, 60), "ntu120": (300, 80, 40), "pku1": (300, 150, 100), "pku2": (300, 250, 200)}
 SMALL = ("synthetic-small", "synthetic", "nw-ucla", "pku1-pairs")
 
-# %% ../../nbs/train/02_recipes.ipynb #c004
+# %% ../../nbs/train/02_recipes.ipynb #c010
 def _paper(method, data):
     "Method settings and training plan of a paper's run."
     queued, acl, first = EPOCHS[data]
@@ -55,7 +55,7 @@ def _small(method, epochs):
     if method in STAGES: key, share = STAGES[method]; settings[key] = max(int(share * epochs), 1)
     return settings, dict(epochs=epochs, batch_size=32, lr=.02 if method in QUEUES else .05, weight_decay=1e-4, lr_steps=[max(int(.6 * epochs), 1)])
 
-# %% ../../nbs/train/02_recipes.ipynb #c005
+# %% ../../nbs/train/02_recipes.ipynb #c014
 ENCODER_SETTINGS = ("encoder", "width", "feature_dim", "dropout", "pool")
 PLAN = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "lr_steps", "accumulate", "mixed_precision")        # what `pretrain` takes; the rest is the method's
 
@@ -72,7 +72,7 @@ def _check_names(given, known, where):
             near = difflib.get_close_matches(name, known, 1, .5)
             raise RecipeError(f"{where} has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "") + f" It has: {', '.join(sorted(known))}")
 
-# %% ../../nbs/train/02_recipes.ipynb #c006
+# %% ../../nbs/train/02_recipes.ipynb #c015
 class Recipe:
     "A method's name, its settings and the plan of its training: print it, `change` it, `save` it, `build` the method, `run` it."
     def __init__(self, method, data, settings, plan, note=""):
@@ -95,7 +95,7 @@ class Recipe:
         "Write the recipe as JSON, atomically."
         return write_json(Path(path), self.to_dict())
 
-# %% ../../nbs/train/02_recipes.ipynb #c007
+# %% ../../nbs/train/02_recipes.ipynb #c017
 def _load(path):
     "The recipe that `save` wrote."
     try: found = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def _html(self):
     return "<table>" + "".join(f"<tr>{cell(k)}{cell(v)}</tr>" for k, v in _rows(self)) + f"</table><p>{html.escape(self.note)}</p>"
 Recipe.__repr__, Recipe._repr_html_ = _repr, _html
 
-# %% ../../nbs/train/02_recipes.ipynb #c008
+# %% ../../nbs/train/02_recipes.ipynb #c019
 def _build(self,
     train,                  # SkeletonData to train on: says the skeleton, frames, persons and, where the recipe leaves it open, the queue
     seed:int=0,             # of the first weights
@@ -145,7 +145,7 @@ def _run(self,
     return method, pretrain(method, train, out=out, seed=seed, **{**self.plan, **kwargs})
 Recipe.build, Recipe.run = _build, _run
 
-# %% ../../nbs/train/02_recipes.ipynb #c009
+# %% ../../nbs/train/02_recipes.ipynb #c021
 def recipe(
     method:str,             # one of METHODS, in any case
     data,                   # "ntu60", "ntu120", "pku1", "pku2": the papers' runs; a small set's name or a SkeletonData: the laptop's

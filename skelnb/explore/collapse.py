@@ -4,7 +4,7 @@
 __all__ = ['CollapseError', 'alignment', 'uniformity', 'effective_rank', 'feature_deviation', 'measure', 'collapse_outputs',
            'collapse_report', 'CollapseRecorder', 'CollapsePicture', 'watch_collapse']
 
-# %% ../../nbs/explore/03_collapse.ipynb #c002
+# %% ../../nbs/explore/03_collapse.ipynb #c013
 from contextlib import contextmanager
 import html, math
 import torch
@@ -14,7 +14,7 @@ from ..methods.momentum import spread
 from ..methods.queue import edges_of
 from ..train.pretrain import knn_monitor
 
-# %% ../../nbs/explore/03_collapse.ipynb #c003
+# %% ../../nbs/explore/03_collapse.ipynb #c014
 class CollapseError(ValueError):
     "Features, clips, a method or a run that cannot be measured: the message says what was expected, what came and what to try."
 
@@ -28,7 +28,7 @@ def _unit(x, name, least=1):
     if bad.any(): raise CollapseError(f"{int(bad.sum())} of {len(x)} rows of {name} hold NaN or infinity, the first is row {int(bad.nonzero()[0])}; lower the learning rate, or look for NaN in the clips")
     return unit_rows(x.cpu().double() if x.device.type == "mps" else x.double())
 
-# %% ../../nbs/explore/03_collapse.ipynb #c004
+# %% ../../nbs/explore/03_collapse.ipynb #c016
 def alignment(
     a:torch.Tensor,  # (N,D) features of one view of N clips, raw rows
     b:torch.Tensor,  # (N,D) of another view of the same clips, row by row
@@ -38,7 +38,7 @@ def alignment(
     if a.shape != b.shape: raise CollapseError(f"expected two views of the same clips, got {tuple(a.shape)} and {tuple(b.shape)}; row i of each must belong to clip i")
     return (a - b).square().sum(1).mean()
 
-# %% ../../nbs/explore/03_collapse.ipynb #c005
+# %% ../../nbs/explore/03_collapse.ipynb #c018
 def uniformity(
     x:torch.Tensor,  # (N,D) features of N clips, raw rows
     t:float=2.,      # width of the bell around each clip
@@ -53,7 +53,7 @@ def uniformity(
         found.append((-t * distance).masked_fill(i[:, None] == rows, -torch.inf).logsumexp(1))
     return torch.cat(found).logsumexp(0) - math.log(n * (n - 1))
 
-# %% ../../nbs/explore/03_collapse.ipynb #c006
+# %% ../../nbs/explore/03_collapse.ipynb #c021
 def effective_rank(
     x:torch.Tensor,      # (N,D) features of N clips, raw rows
     centre:bool=True,    # take the mean of the unit rows away first: directions of *difference*; False: of the rows as they are, about the origin
@@ -67,14 +67,14 @@ def effective_rank(
     if energy: s = s.square()
     return torch.special.entr(s / s.sum().clamp_min(1e-300)).sum().exp() * (s.sum() > 0)
 
-# %% ../../nbs/explore/03_collapse.ipynb #c007
+# %% ../../nbs/explore/03_collapse.ipynb #c023
 def feature_deviation(
     x:torch.Tensor,  # (N,D) features of N clips, raw rows
 )->torch.Tensor:     # scalar in [0,1]
     "Standard deviation of the unit rows over the clips, times sqrt(D): what `pretrain` reports as feature_std (`spread` in methods/00_momentum)."
     return spread(_unit(x, "x"))
 
-# %% ../../nbs/explore/03_collapse.ipynb #c008
+# %% ../../nbs/explore/03_collapse.ipynb #c026
 @torch.no_grad()
 def measure(
     a:torch.Tensor,  # (N,D) features of one view, raw rows
@@ -84,7 +84,7 @@ def measure(
     each = {"uniformity": uniformity, "rank": effective_rank, "rank_origin": lambda x: effective_rank(x, centre=False), "deviation": feature_deviation}
     return {"alignment": alignment(a, b).item(), **{name: (f(a).item() + f(b).item()) / 2 for name, f in each.items()}}
 
-# %% ../../nbs/explore/03_collapse.ipynb #c009
+# %% ../../nbs/explore/03_collapse.ipynb #c027
 @contextmanager
 def _untouched(method, train):
     "For a while: no gradients, train or eval mode; then modes, buffers (batch-norm statistics) and random numbers as before."
@@ -106,7 +106,7 @@ def _outputs(method, stream, views, of):
         if of == "prediction" and stream in last: out[-1] = last[stream](out[-1])
     return y, out
 
-# %% ../../nbs/explore/03_collapse.ipynb #c010
+# %% ../../nbs/explore/03_collapse.ipynb #c028
 def collapse_outputs(
     method,                  # with .views, .streams and .pairs: any PairMethod or QueueMethod
     data,                    # SkeletonData: the clips, one batch of some hundred
@@ -139,7 +139,7 @@ def collapse_report(
     found = collapse_outputs(method, data, generator, of, train)
     return {f"{name}_{k}": v for name, pair in found.items() for k, v in measure(*pair).items()}
 
-# %% ../../nbs/explore/03_collapse.ipynb #c011
+# %% ../../nbs/explore/03_collapse.ipynb #c031
 class CollapseRecorder:
     "A `monitor=` for `pretrain` that measures a fixed set of clips while a method learns; `rows` holds what it found."
     def __init__(self,
@@ -164,27 +164,29 @@ class CollapseRecorder:
         for tell in self.listeners: tell()
         return numbers
 
-# %% ../../nbs/explore/03_collapse.ipynb #c012
+# %% ../../nbs/explore/03_collapse.ipynb #c032
 _PANELS = {"alignment": "alignment", "uniformity": "uniformity", "rank_origin": "effective rank, origin", "rank": "effective rank, centred", "deviation": "deviation"}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6a3d9a", "#444444")
 _DASHES = ("", "6 3", "2 2", "8 2 2 2", "1 3", "10 4")
 
-def _panel(title, key, runs, epochs, line, x, y, w=150, h=96):
+def _short(v): return f"{v:.3f}" if abs(v) < 1 else f"{v:.2f}" if abs(v) < 10 else f"{v:.1f}"
+
+def _panel(title, key, runs, epochs, line, x, y, w=126, h=96):
     "One small chart as SVG: every run's curve of one number, its last value below, and a dotted line."
     curves = [[(r["epoch"], r[key]) for r in rows if key in r and math.isfinite(r[key])] for rows in runs]
     values = [v for c in curves for _, v in c] + ([line] if line is not None else [])
     low, high = min([0., *values]), max([0., *values])
     at = lambda e, v: f"{x + 4 + (w - 8) * e / epochs:.1f},{y + 20 + (h - 24) * (high - v) / ((high - low) or 1):.1f}"
     out = [f'<rect x="{x}" y="{y + 16}" width="{w}" height="{h - 16}" fill="none" stroke="#ccc"/><text x="{x}" y="{y + 11}">{html.escape(title)}</text>']
-    out += [f'<text x="{x + w - 3}" y="{y + dy}" fill="#666" font-size="9" text-anchor="end">{v:.3g}</text>' for v, dy in ((high, 26), (low, h - 3))]
+    if values: out += [f'<text x="{x - 4}" y="{y + dy}" fill="#666" font-size="9" text-anchor="end">{_short(v) if v else 0}</text>' for v, dy in ((high, 24), (low, h))]
     if line is not None: out.append(f'<polyline points="{at(0, line)} {at(epochs, line)}" stroke="#666" stroke-dasharray="1 3" fill="none"/>')
     for i, c in enumerate(curves):
         ink = _COLOURS[i % 6]
         if c: out.append(f'<polyline points="{" ".join(at(*p) for p in c)}" fill="none" stroke="{ink}" stroke-width="2" stroke-dasharray="{_DASHES[i % 6]}"/>')
-        if c: out.append(f'<text x="{x + w * i / len(curves):.0f}" y="{y + h + 12}" fill="{ink}">{c[-1][1]:.3g}</text>')
+        if c: out.append(f'<text x="{x + 42 * (i % 3)}" y="{y + h + 12 + 12 * (i // 3)}" fill="{ink}">{_short(c[-1][1])}</text>')
     return "".join(out)
 
-# %% ../../nbs/explore/03_collapse.ipynb #c013
+# %% ../../nbs/explore/03_collapse.ipynb #c033
 class CollapsePicture:
     "Small charts of several runs side by side. In a notebook they redraw themselves while the runs are measured."
     def __init__(self, runs, untrained=None, stream=None, epochs=None):
@@ -199,9 +201,9 @@ class CollapsePicture:
         stream = self.stream or next((k.split("/")[0] for k in keys if k.endswith("feature_deviation")), "joint")
         what = [w for w in ("feature", "prediction", "projection") if f"{stream}/{w}_deviation" in keys] or ["feature"]
         epochs = self.epochs or max([r["epoch"] for rows in runs for r in rows], default=1) or 1
-        draw = lambda title, key, i, j: _panel(title, key, runs, epochs, self.untrained.get(key), 70 + 164 * i, 30 + 128 * j)
+        draw = lambda title, key, i, j: _panel(title, key, runs, epochs, self.untrained.get(key), 104 + 162 * i, 30 + 136 * j)
         out = [draw(t, f"{stream}/{w}_{m}", i, j) for j, w in enumerate(what) for i, (m, t) in enumerate(_PANELS.items())]
-        out += [f'<text x="4" y="{84 + 128 * j}">{w}s</text>' for j, w in enumerate(what)]
+        out += [f'<text x="4" y="{84 + 136 * j}">{w}s</text>' for j, w in enumerate(what)]
         if "knn" in keys or "knn" in self.untrained: out.append(draw("kNN accuracy", "knn", 5, 0))
         at = 4
         for i, name in enumerate(map(str, self.runs)):
@@ -209,7 +211,7 @@ class CollapsePicture:
             at += 48 + 7 * len(name)
         told = f"{stream} stream; x: epoch 0 to {epochs}; below each chart the last values" + ("; dotted: untrained" if self.untrained else "")
         out.append(f'<text x="{at + 10}" y="16" fill="#666">{html.escape(told)}</text>')
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(", ".join(map(str, self.runs)))}: collapse numbers by epoch" viewBox="0 0 1050 {36 + 128 * len(what)}" '
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(", ".join(map(str, self.runs)))}: collapse numbers by epoch" viewBox="0 0 1050 {36 + 136 * len(what)}" '
                 f'style="background:#fff;width:100%;max-width:1050px;font:11px sans-serif" fill="#222">{"".join(out)}</svg>')
 
     def update(self):
@@ -223,7 +225,7 @@ class CollapsePicture:
         from IPython.display import display
         self.handle = display(self._html(), raw=True, display_id=True)
 
-# %% ../../nbs/explore/03_collapse.ipynb #c014
+# %% ../../nbs/explore/03_collapse.ipynb #c034
 def watch_collapse(
     runs:dict,        # {name: CollapseRecorder, or a history of `pretrain` with its numbers}; at most six
     untrained=None,   # dotted lines: numbers by the same names, for example {"knn": .5}

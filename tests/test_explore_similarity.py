@@ -336,7 +336,7 @@ def test_sliders_votes_and_what_is_written(offline_page, explorer, data, matrice
     def written(k, need, epoch, views="both"):
         labels = [pseudo_label(*matrices[epoch][s], k) if views == "both" else sharpen(matrices[epoch][s][0], k) for s in STREAMS]
         q = label_quality(vote(labels, need), data.y)
-        told = ["\u2013" if math.isnan(v) else f"{math.floor(100 * v + .5)} %" for v in (q["precision"], q["recall"])]
+        told = ["\u2013" if math.isnan(v) else f"{math.floor(100 * v + .5)}\u00a0%" for v in (q["precision"], q["recall"])]
         return f"{told[0]} right\n{told[1]} found"
     vote_text = lambda: root.locator(".skelnb-mini").last.locator("small").text_content()
     assert vote_text() == written(2, 2, 10)

@@ -4,7 +4,7 @@
 __all__ = ['MOST_CLIPS', 'MOST_K', 'STATE', 'SimilarityError', 'label_quality', 'batch_similarities', 'SimilarityRecorder',
            'save_similarities', 'load_similarities', 'StaticSimilarities', 'explore_similarity']
 
-# %% ../../nbs/explore/01_similarity.ipynb #c002
+# %% ../../nbs/explore/01_similarity.ipynb #c008
 from functools import cache
 from base64 import b64encode
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from ..losses.cscl import pseudo_label, sharpen, similarities, vote
 from ..player import _write_page, module_js, safe_json
 from ..train.checkpoint import read_safetensors, write_atomic
 
-# %% ../../nbs/explore/01_similarity.ipynb #c003
+# %% ../../nbs/explore/01_similarity.ipynb #c009
 class SimilarityError(ValueError):
     "Matrices, labels, clips or a method that do not fit together."
 
@@ -35,7 +35,7 @@ def label_quality(
     hits, said, true = ((m & off).sum().item() for m in (label & same, label, same))
     return {"precision": hits / said if said else math.nan, "recall": hits / true if true else math.nan}
 
-# %% ../../nbs/explore/01_similarity.ipynb #c004
+# %% ../../nbs/explore/01_similarity.ipynb #c012
 @contextmanager
 def _untouched(method, train):
     "For a while: no gradients, train or eval mode; then modes, batch-norm statistics and random numbers as before."
@@ -48,7 +48,7 @@ def _untouched(method, train):
             for b, before in buffers: b.copy_(before)
             for m, mode in modes: m.training = mode
 
-# %% ../../nbs/explore/01_similarity.ipynb #c005
+# %% ../../nbs/explore/01_similarity.ipynb #c013
 def batch_similarities(
     method,                # with .views, .streams and .outputs: SkeletonBYOL, CMAL, ACL, any PairMethod
     data,                  # SkeletonData: the clips of one batch
@@ -66,7 +66,7 @@ def batch_similarities(
         outputs = {s: method.outputs(s, *(to_stream(v, s, method.skeleton) for v in views))[:4] for s in method.streams}
         return {s: tuple(m.float().cpu() for m in similarities(*o)) for s, o in outputs.items()}
 
-# %% ../../nbs/explore/01_similarity.ipynb #c006
+# %% ../../nbs/explore/01_similarity.ipynb #c016
 class SimilarityRecorder:
     "A `monitor=` for `pretrain` that keeps the matrices of a batch while a method learns."
     def __init__(self,
@@ -94,7 +94,7 @@ class SimilarityRecorder:
         "Write all matrices, for `load_similarities`."
         return save_similarities(path, self.matrices, self.data)
 
-# %% ../../nbs/explore/01_similarity.ipynb #c007
+# %% ../../nbs/explore/01_similarity.ipynb #c018
 _KIND = "skelnb similarities 1"
 def _names(data): return [str(n) for n in data.meta["name"]] if getattr(data, "meta", None) is not None and "name" in data.meta else [f"clip {i}" for i in range(len(data))]
 
@@ -120,7 +120,7 @@ def load_similarities(
         raise SimilarityError(f"{path}: its {len(names)} clips ({names[0]}, ...) are not the {len(data)} clips given ({_names(data)[0]}, ...); pass the same subset, in the same order")
     return {e: {s: (tensors[f"{e}/{s}/0"], tensors[f"{e}/{s}/1"]) for s in json.loads(note["streams"])} for e in json.loads(note["epochs"])}
 
-# %% ../../nbs/explore/01_similarity.ipynb #c008
+# %% ../../nbs/explore/01_similarity.ipynb #c019
 MOST_CLIPS = 128     # a batch of the paper; more cells than this are not looked at
 
 def _matrix(m, n, where):
@@ -147,7 +147,7 @@ def _by_epoch(matrices, n):
         found[int(e)] = {str(s): tuple(_matrix(m, n, f"epoch {e}, {s}, {name}") for m, name in zip(given[s], ("S", "S'"))) for s in streams}
     return found
 
-# %% ../../nbs/explore/01_similarity.ipynb #c009
+# %% ../../nbs/explore/01_similarity.ipynb #c022
 MOST_K = 8
 
 def _ranked(S, most):
@@ -170,7 +170,7 @@ def _packed(epochs, order, most):
         odd += [[at, k, int(place[row]), place[columns].tolist()] for k, row, columns in others]
     return b"".join(cosines), b"".join(tops), odd
 
-# %% ../../nbs/explore/01_similarity.ipynb #c010
+# %% ../../nbs/explore/01_similarity.ipynb #c024
 _JS = pathlib.Path(str(files("skelnb"))) / "static/similarity.js"
 STATE = "names classes y rows streams epochs epoch cosines tops odd most k at_least views shown selected".split()
 
@@ -206,7 +206,7 @@ class _Page:
         alt = html.escape(f"{self!r}: matrices that need JavaScript to be touched", quote=True)
         return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
 
-# %% ../../nbs/explore/01_similarity.ipynb #c011
+# %% ../../nbs/explore/01_similarity.ipynb #c025
 def _thin(e, state, room):
     "The epochs of a page: all, or as many as fit beside small clips, evenly spread, the shown one among them."
     epochs, each = state["epochs"], (len(e.cosines) + len(e.tops)) * 4 / 3 / len(e.epochs)
@@ -229,7 +229,7 @@ def _store(e, room):
         if len(safe_json(store)) <= room: break
     return store, fps
 
-# %% ../../nbs/explore/01_similarity.ipynb #c012
+# %% ../../nbs/explore/01_similarity.ipynb #c026
 def _png(e):
     "Each stream's S and label and the vote as a small PNG, or None where matplotlib is missing."
     try: from PIL import Image; from matplotlib.colors import ListedColormap, LinearSegmentedColormap; from matplotlib.figure import Figure; from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -249,10 +249,10 @@ def _png(e):
     axes[0, -1].axis("off")
     for ax in axes.flat: ax.set(xticks=[], yticks=[])
     out = io.BytesIO(); canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(24).save(out, "PNG", optimize=True)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../../nbs/explore/01_similarity.ipynb #c013
+# %% ../../nbs/explore/01_similarity.ipynb #c027
 class _Explorer(_Page):
     "What a live and a static explorer share."
     def _answer(self, change=None):
@@ -278,7 +278,7 @@ class StaticSimilarities(_Explorer):
     wanted, sent = (), {}
     def __init__(self, **state): self.__dict__.update(state)
 
-# %% ../../nbs/explore/01_similarity.ipynb #c014
+# %% ../../nbs/explore/01_similarity.ipynb #c028
 @cache
 def _live_explorer():
     "The widget class, made on first use so that this module needs no widgets; None without anywidget."
@@ -312,7 +312,7 @@ def _wrong(name, value, e):
 
 def _stages(streams): return ["vote", *(f"{s}: {stage}" for s in streams for stage in ("S", "S'", "top S", "top S'", "label"))]
 
-# %% ../../nbs/explore/01_similarity.ipynb #c015
+# %% ../../nbs/explore/01_similarity.ipynb #c029
 def explore_similarity(
     data,               # SkeletonData of N clips (a subset), labelled: the labels say what is right, nothing else
     matrices,           # {stream: (S, S')} of these clips, or {epoch: {stream: (S, S')}}: see `batch_similarities`, `SimilarityRecorder`

@@ -7,7 +7,7 @@ const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9
 const STREAM = ["#b5488a", "#c98500", "#2f8fc4", "#6a3d9a"], RIGHT = "#0072b2", WRONG = "#d55e00", ITSELF = "#55554f", NOTHING = "#efefec";
 const GROUND = "#fdfdfb", INKED = "#1d1d1b", FAINT = "#8f8f88", PURPLE = [63, 42, 125], BROWN = [154, 91, 0], PAPER = [253, 253, 251];
 const within = (v, lo, hi) => Math.min(Math.max(v, lo), hi), mix = (a, b, q) => a.map((v, i) => Math.round(v * (1 - q) + b[i] * q));
-const percent = v => v === null ? "\u2013" : `${Math.round(100 * v)} %`, signed = c => c.toFixed(2).replace("-", "\u2212");
+const percent = v => v === null ? "\u2013" : `${Math.round(100 * v)}\u00a0%`, signed = c => c.toFixed(2).replace("-", "\u2212");
 
 const STYLES = `
 .skelnb-vote{font:13px/1.4 system-ui,sans-serif;color:#1d1d1b;background:#fff;border:1px solid #d8d8d2;border-radius:10px;padding:10px;margin:4px 0;max-width:1120px;box-sizing:border-box}
@@ -32,7 +32,7 @@ const STYLES = `
 .skelnb-mini:hover{background:#eef5fa}
 .skelnb-mini[aria-pressed=true]{border-color:#0072b2;background:#e7f1f8}
 .skelnb-mini canvas{display:block;width:100%;aspect-ratio:1;border-radius:2px}
-.skelnb-mini small{display:block;font-size:11px;line-height:1.2;color:#3b3b38;padding-top:2px;font-variant-numeric:tabular-nums;white-space:pre;letter-spacing:-.02em}
+.skelnb-mini small{display:block;font-size:10.5px;line-height:1.2;color:#3b3b38;padding-top:2px;font-variant-numeric:tabular-nums;white-space:pre;letter-spacing:-.03em}
 .skelnb-vote p.skelnb-word{margin:4px 0!important;color:#5c5c58;font-size:12px;line-height:1.4}
 .skelnb-vote h4{margin:2px 0 4px;font-size:14px;font-weight:650;color:#1d1d1b;overflow-wrap:anywhere}
 .skelnb-key2{display:flex;flex-wrap:wrap;gap:2px 12px;align-items:center;font-size:12px;margin:4px 0;color:#3b3b38}
@@ -54,7 +54,16 @@ const STYLES = `
 .skelnb-vote.narrow .skelnb-pipe{grid-template-columns:minmax(34px,auto) repeat(2,minmax(0,1fr)) 8px repeat(2,minmax(0,1fr)) 8px minmax(0,1fr) 8px minmax(0,1.1fr);gap:4px 2px}
 .skelnb-vote.narrow .skelnb-pipe header{font-size:11px}
 .skelnb-vote.narrow .skelnb-pipe header small{display:none}
-.skelnb-vote.narrow .skelnb-mini small{font-size:10px;white-space:pre-line}
+.skelnb-mini small span{color:inherit;font-size:inherit;padding:0}
+.skelnb-vote.narrow .skelnb-mini small span{display:none}
+.skelnb-vote .skelnb-short{display:none}
+.skelnb-vote.narrow .skelnb-short{display:block;order:2;flex-basis:100%}
+.skelnb-vote.narrow .skelnb-vote-left{display:contents}
+.skelnb-vote.narrow .skelnb-pipe{order:1;flex:1 1 100%}
+.skelnb-vote.narrow .skelnb-vote-right{order:3;flex:1 1 100%}
+.skelnb-vote.narrow .skelnb-charts{order:4;flex:1 1 100%}
+.skelnb-vote.narrow .skelnb-pipe span{padding-top:8px}
+.skelnb-vote.narrow .skelnb-pipe b{padding-top:10px}
 .skelnb-vote.narrow .skelnb-pipe b i{display:block}
 .skelnb-vote-right .skelnb-player{width:auto!important;margin:0!important}
 .skelnb-vote-right .skelnb-stage{display:grid!important;grid-template-columns:repeat(2,minmax(0,1fr))!important;gap:6px}
@@ -192,7 +201,7 @@ function render({ model, el }) {
   // The pipeline: a row a stream, a column a stage.
   const pipe = node("div", "skelnb-pipe", left), minis = new Map();
   function title(text, small, column, span) { const h = node("header", "", pipe, text); node("small", "", h, small); h.style.gridColumn = `${column} / span ${span}`; h.style.gridRow = 1; return h; }
-  title("1  cosines", "each view\u2019s predictions \u00d7 the other\u2019s targets", 2, 2);
+  title("1  cosines", "predictions \u00d7 targets", 2, 2);
   const sharpTitle = title("2  sharpen", "", 5, 2), andTitle = title("3  AND", "", 8, 1), voteTitle = title("4  vote", "", 10, 1);
   function mini(name, row, column, span = 1) {
     const b = node("button", "skelnb-mini", pipe), c = node("canvas", "", b), told = node("small", "", b);
@@ -207,6 +216,7 @@ function render({ model, el }) {
   });
   const into = node("span", "", pipe, "\u2192"); into.style.gridRow = `2 / span ${S}`; into.style.gridColumn = 9; into.className = "mid"; into.setAttribute("aria-hidden", "true");
   mini("vote", 2, 10, S); minis.get("vote").b.style.alignSelf = "center";
+  node("p", "skelnb-word skelnb-short", left, "Under each label: how much of it is right, how much of what is right it finds.");
   const charts = node("div", "skelnb-charts", left);
   const chart = {}; for (const c of E > 1 ? ["precision", "recall", "epochs"] : ["precision", "recall"]) chart[c] = shape("svg", charts, { viewBox: "0 0 250 186", role: "img" });
   const reading = node("p", "skelnb-word", charts);
@@ -376,13 +386,13 @@ function render({ model, el }) {
   function told() {
     kSlide.value = k; kTold.textContent = k; pickViews.value = views; pickVote.value = need;
     if (eSlide) { eSlide.value = now.e; eTold.textContent = epochs[now.e]; }
-    sharpTitle.lastChild.textContent = `the ${k} largest of each row`;
+    sharpTitle.lastChild.textContent = `${k} largest of each row`;
     andTitle.firstChild.textContent = views === "both" ? "3  AND" : "3  one view"; andTitle.lastChild.textContent = views === "both" ? "both views" : views === "first" ? "S alone" : "S\u2032 alone";
     voteTitle.lastChild.textContent = `${need} of ${S} streams`;
     minis.forEach((m, name) => {
       if (isCosine(name)) { m.told.textContent = name.endsWith("'") ? "S\u2032" : "S"; m.b.setAttribute("aria-label", `show large: ${describe(name)}`); return; }
       const q = num.quality(now.stages.get(name));
-      m.told.textContent = `${percent(q.precision)} right\n${percent(q.recall)} found`;
+      m.told.replaceChildren(percent(q.precision)); node("span", "", m.told, " right"); m.told.append("\n", percent(q.recall)); node("span", "", m.told, " found");
       m.b.setAttribute("aria-label", `show large: ${describe(name)}: ${q.said} pairs, ${percent(q.precision)} right, ${percent(q.recall)} found`);
     });
     curves();

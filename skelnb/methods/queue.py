@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Queue', 'gathered', 'queue_length', 'one_set', 'levels', 'QueueMethod', 'edges_of']
 
-# %% ../../nbs/methods/03_queue.ipynb #c002
+# %% ../../nbs/methods/03_queue.ipynb #c009
 import torch
 from torch import nn, distributed
 from ..augment.core import Augmentation
@@ -14,7 +14,7 @@ from ..losses.byol import unit_rows
 from ..losses.mining import mine, mining_report
 from .momentum import Method, MethodError, Projected, spread
 
-# %% ../../nbs/methods/03_queue.ipynb #c003
+# %% ../../nbs/methods/03_queue.ipynb #c010
 class Queue(nn.Module):
     "The last `length` keys, first in, first out; at first random unit rows. `rows` (K,D); `index` (K,) the clip of each, -1: not a clip yet; `pointer` where the next goes."
     def __init__(self,
@@ -40,7 +40,7 @@ class Queue(nn.Module):
         self.rows[at], self.index[at] = rows, index
         self.pointer.copy_((self.pointer + len(rows)) % len(self))
 
-# %% ../../nbs/methods/03_queue.ipynb #c004
+# %% ../../nbs/methods/03_queue.ipynb #c012
 def gathered(x):
     "Rows of all processes, one after the other; of the only one, as they are."
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1: return x
@@ -55,7 +55,7 @@ def queue_length(
     "The papers' 32,768 from 50,000 clips on; for less the largest multiple of the batch within half the training set, and at least one batch."
     return 32768 if clips >= 50000 else max(clips // 2 // batch_size, 1) * batch_size
 
-# %% ../../nbs/methods/03_queue.ipynb #c005
+# %% ../../nbs/methods/03_queue.ipynb #c015
 class _Called(AugmentationSet):
     "A callable (x, generator) -> x in the place of an AugmentationSet; it can not be replayed from params."
     def __init__(self, call):
@@ -86,7 +86,7 @@ def levels(
     if all(isinstance(s, AugmentationSet) for s in sets): return list(sets)
     return growing(list(sets), skeleton)
 
-# %% ../../nbs/methods/03_queue.ipynb #c006
+# %% ../../nbs/methods/03_queue.ipynb #c018
 class QueueMethod(Method):
     "What SkeletonCLR, AimCLR, HiCLR and CrosSCLR share: per stream a query network, a key network, a queue. A subclass gives `branches` and says `stream_loss`."
     def __init__(self,
@@ -115,7 +115,7 @@ class QueueMethod(Method):
         self.temperature, self.mine_from, self.topk, self.labels, self.waiting = temperature, mine_from, topk, None, []
         self.config |= dict(queue=queue, temperature=temperature, hidden=hidden, projection=projection, mine_from=mine_from, topk=topk)
 
-# %% ../../nbs/methods/03_queue.ipynb #c007
+# %% ../../nbs/methods/03_queue.ipynb #c020
 def _views(self,
     x:torch.Tensor,   # (N,C,T,V,M) joint clips
     generator=None,   # torch.Generator: the same state gives the same views
@@ -149,7 +149,7 @@ def _keys(self, stream, views):
     return unit_rows(self.pairs[stream].forward_target(self.inputs(stream, views[1], self.key), self.key.edges))
 QueueMethod.views, QueueMethod.inputs, QueueMethod.queries, QueueMethod.keys = _views, _inputs, _queries, _keys
 
-# %% ../../nbs/methods/03_queue.ipynb #c008
+# %% ../../nbs/methods/03_queue.ipynb #c022
 @property
 def _mining(self):
     "Whether this epoch mines."
@@ -172,7 +172,7 @@ def _watch(self,
 
 QueueMethod.mining, QueueMethod.positives, QueueMethod.watch = _mining, _positives, _watch
 
-# %% ../../nbs/methods/03_queue.ipynb #c009
+# %% ../../nbs/methods/03_queue.ipynb #c024
 def _forward(self,
     views,  # joint views (N,C,T,V,M), from `views`
 )->dict:    # 'loss' with its graph; 'joint/loss', 'joint/feature_std', ... of each stream without

@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['SkeletonCLR']
 
-# %% ../../nbs/methods/04_skeletonclr.ipynb #c002
+# %% ../../nbs/methods/04_skeletonclr.ipynb #c010
 from ..losses.infonce import info_nce
 from .queue import QueueMethod
 
-# %% ../../nbs/methods/04_skeletonclr.ipynb #c003
+# %% ../../nbs/methods/04_skeletonclr.ipynb #c011
 class SkeletonCLR(QueueMethod):
     "Momentum contrast on skeletons (Li et al. 2021, the baseline of both papers): a query finds its key among the keys of a queue."
     name = "skeletonclr"

@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['HiCLR']
 
-# %% ../../nbs/methods/06_hiclr.ipynb #c002
+# %% ../../nbs/methods/06_hiclr.ipynb #c010
 from ..losses.hierarchical import hierarchical_terms
 from ..losses.infonce import info_nce
 from .momentum import MethodError
 from .queue import QueueMethod
 
-# %% ../../nbs/methods/06_hiclr.ipynb #c003
+# %% ../../nbs/methods/06_hiclr.ipynb #c011
 class HiCLR(QueueMethod):
     "Hierarchical consistent contrastive learning (HiCLR paper, Section 3): InfoNCE for the weakest view, and each stronger view follows the one before it."
     name = "hiclr"

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -380,3 +382,21 @@ class Linear(nn.Module):
     def __init__(self, shape):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(shape))
+
+
+# --- the folded answers of the exercises of both chapters
+
+def answers():
+    for chapter in ("06_hiclr", "08_acl"):
+        book = json.loads((pathlib.Path(__file__).resolve().parent.parent / "nbs" / "methods" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+        text = "\n".join("".join(c["source"]) for c in book["cells"] if c["cell_type"] == "markdown")
+        found = re.findall(r"<details>.*?```python\n(.*?)```.*?</details>", text, re.S)
+        assert len(found) == 3, chapter
+        for n, code in enumerate(found, 1): yield pytest.param(code, id=f"{chapter}-{n}")
+
+
+@pytest.mark.parametrize("code", list(answers()))
+def test_answers_check_themselves(code):
+    from skelnb.methods import HiCLR
+    torch.manual_seed(0)
+    exec(code, {"torch": torch, "ACL": ACL, "HiCLR": HiCLR, "Tiny": Encoder})

@@ -55,9 +55,11 @@ const STYLES = `
 .skelnb-vote.narrow .skelnb-pipe header{font-size:11px}
 .skelnb-vote.narrow .skelnb-pipe header small{display:none}
 .skelnb-mini small span{color:inherit;font-size:inherit;padding:0}
-.skelnb-vote.narrow .skelnb-mini small span{display:none}
-.skelnb-vote .skelnb-short{display:none}
-.skelnb-vote.narrow .skelnb-short{display:block;order:2;flex-basis:100%}
+.skelnb-vote.tight .skelnb-mini small span{display:none}
+.skelnb-vote p.skelnb-short{display:none}
+.skelnb-vote.tight p.skelnb-short{display:block}
+.skelnb-vote.narrow p.skelnb-short{order:2;flex-basis:100%}
+.skelnb-vote.tight .skelnb-pipe header small{font-size:10.5px}
 .skelnb-vote.narrow .skelnb-vote-left{display:contents}
 .skelnb-vote.narrow .skelnb-pipe{order:1;flex:1 1 100%}
 .skelnb-vote.narrow .skelnb-vote-right{order:3;flex:1 1 100%}
@@ -457,12 +459,13 @@ function render({ model, el }) {
   function point(cell) {
     if (String(cell) !== String(hover)) redraw();
     hover = cell;
-    tip.style.display = cell ? "block" : "none";
-    if (!cell) return;
+    const written = cell && String(cell) === String(chosen);          // of the chosen pair, all is written below
+    tip.style.display = cell && !written ? "block" : "none";
+    if (!cell || written) return;
     const [i, j] = cell, s = streamOf(shown), list = s < 0 ? streams.map((_, n) => n) : [s], c = i * N + j, q = unit();
     const cosines = n => [0, 1].map(v => signed(num.cosine(now.e, n, v, i, j))).join(" / ");
-    tip.textContent = [`row: ${nameOf(i)}`, `column: ${nameOf(j)}`, ...(isCosine(shown) ? [`cosine ${signed(num.cosine(now.e, s, shown.endsWith("'") ? 1 : 0, i, j))}`] :
-      [...list.map(n => `${streams[n]}: cosines ${cosines(n)}${s < 0 ? now.stages.get(`${streams[n]}: label`)[c] ? ", similar" : ", no" : ""}`), i === j ? "itself" : now.stages.get(shown)[c] ? y[i] === y[j] ? "called similar, rightly" : "called similar, wrongly" : y[i] === y[j] ? "of one class, not found" : "not called similar, rightly"])].join("\n");
+    tip.textContent = [`row: ${classes[y[i]]}`, `column: ${classes[y[j]]}`, ...(isCosine(shown) ? [`cosine ${signed(num.cosine(now.e, s, shown.endsWith("'") ? 1 : 0, i, j))}`] :
+      [...list.map(n => `${streams[n]} ${cosines(n)}${s < 0 ? now.stages.get(`${streams[n]}: label`)[c] ? ", similar" : ", no" : ""}`), i === j ? "itself" : now.stages.get(shown)[c] ? y[i] === y[j] ? "called similar, rightly" : "called similar, wrongly" : y[i] === y[j] ? "of one class, not found" : "not called similar, rightly"])].join("\n");
     const X = LEFT() + (j + 1) * q, Y = TOP + i * q, atRight = X > canvas.clientWidth * 0.6;
     tip.style.left = atRight ? "" : `${X + 8}px`; tip.style.right = atRight ? `${canvas.clientWidth - X + q + 8}px` : ""; tip.style.top = `${within(Y - 14, 0, Math.max(0, canvas.clientHeight - 110))}px`;
   }
@@ -488,7 +491,7 @@ function render({ model, el }) {
   });
 
   // --- the outside ---
-  const sizes = window.ResizeObserver ? new ResizeObserver(() => { root.classList.toggle("narrow", root.clientWidth < 620); redraw(); }) : null;
+  const sizes = window.ResizeObserver ? new ResizeObserver(() => { root.classList.toggle("narrow", root.clientWidth < 620); root.classList.toggle("tight", root.clientWidth < 980); redraw(); }) : null;
   if (sizes) sizes.observe(root);
   function receive() { const sent = get("sent"); if (sent && sent.rows) keep(cut(sent), sent.clips.layout); }
   const heard = { "change:sent": () => { receive(); if (chosen) ask(); } };

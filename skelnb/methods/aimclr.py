@@ -3,14 +3,14 @@
 # %% auto #0
 __all__ = ['AimCLR']
 
-# %% ../../nbs/methods/05_aimclr.ipynb #c002
+# %% ../../nbs/methods/05_aimclr.ipynb #c011
 from ..losses.byol import unit_rows
 from ..losses.infonce import info_nce
 from ..losses.mining import attention_drop, distribution_matching
 from .momentum import MethodError
 from .queue import QueueMethod, edges_of
 
-# %% ../../nbs/methods/05_aimclr.ipynb #c003
+# %% ../../nbs/methods/05_aimclr.ipynb #c012
 class AimCLR(QueueMethod):
     "Guo et al. 2022: the distributions of an extremely augmented view, and of the same after an attention-guided drop, follow the normal view's."
     name = "aimclr"
@@ -36,7 +36,7 @@ class AimCLR(QueueMethod):
         match = distribution_matching(q[0], q[1:], k, queue, self.temperature)
         return {"loss": info + match, "loss_info": info, "loss_d3m": match}
 
-# %% ../../nbs/methods/05_aimclr.ipynb #c004
+# %% ../../nbs/methods/05_aimclr.ipynb #c014
 def _queries(self, stream, views):
     "Unit rows of the normal view, of the extreme view and, from the same forward pass, of the extreme view after the drop."
     net, (normal, extreme) = self.pairs[stream].online, self.branches

@@ -24,7 +24,7 @@ from skelnb.data.dataset import load
 from skelnb.evaluate.features import Features, calibrate, features
 from skelnb.evaluate.knn import knn, nearest_neighbour
 from skelnb.evaluate.linear import linear
-from skelnb.explore.collapse import collapse_outputs, collapse_report, effective_rank
+from skelnb.explore.collapse import collapse_report
 from skelnb.train import recipe
 from skelnb.train.checkpoint import load_weights, write_json
 
@@ -82,13 +82,16 @@ def one(name, seed, data, clips, epochs=None):
     train, val, test = clips
     scores = {"untrained": measure(calibrated(made, seed, train), *clips, seed)}
     for until in sorted({min(30, made.plan["epochs"]), made.plan["epochs"]}):           # the same run, looked at after 30 epochs
+        if (seen := out / f"epoch-{until}.json").exists() and until < made.plan["epochs"]:
+            scores[f"epoch {until}"] = json.loads(seen.read_text())
+            continue
         method, history = made.run(train, out=out, seed=seed, epochs=until, monitor={"train": train, "val": val}, monitor_every=5, progress=False)
         scores[f"epoch {until}"] = measure(by_stream(load_weights(out / "last.safetensors")), *clips, seed)
+        write_json(seen, scores[f"epoch {until}"])
     scores["last"] = scores[f"epoch {until}"]
     scores["best on val"] = measure(by_stream(load_weights(out / "best.safetensors")), *clips, seed)
     shown = test.subset(np.random.default_rng(0).permutation(len(test))[:400])
     collapse = collapse_report(method, shown, torch.Generator().manual_seed(0))
-    collapse |= {f"{k}_rank_about_0": effective_rank(a, centre=False).item() for k, (a, _) in collapse_outputs(method, shown, torch.Generator().manual_seed(0)).items()}
     write_json(file, {
         "experiment": f"methods-{data}", "method": name, "seed": seed, "recipe": made.to_dict(), "passes of a clip": PASSES[RUN[name][0]] * made.plan["epochs"],
         "command": f"python -m benchmarks.methods --data {data} --methods {name} --seeds {seed}", "clips": {"train": len(train), "val": len(val), "test": len(test)},
@@ -107,22 +110,22 @@ def calibrated(made, seed, train):
 
 
 def table(data):
-    "Mean and standard deviation over seeds, per cent on test; untrained encoders of the same seeds in the first row."
+    "Mean and standard deviation over seeds, per cent on test; untrained encoders of the same seeds in the first row. Rank (about the origin) and deviation of the predictions or projections: `skelnb.explore.collapse`."
     runs = [json.loads(p.read_text()) for p in sorted(RESULTS.glob(f"methods-{data}-*-seed?.json"))]
     if not runs:
         return f"no results in {RESULTS}: run python -m benchmarks.methods --data {data}"
-    lines = ["| | epochs | passes | kNN, last | kNN, best on val | linear, last | kNN, all streams | eff. rank of predictions | seeds |", "|---|---|---|---|---|---|---|---|---|",
-             f"| 1-NN on the preprocessed clips | | | {cell([runs[0]['1-NN preprocessed']])} | | | | | |"]
+    lines = ["| | epochs | passes | kNN, last | kNN, best on val | linear, last | kNN, all streams | rank of outputs | deviation | seeds |", "|---|---|---|---|---|---|---|---|---|---|",
+             f"| 1-NN on the preprocessed clips | | | {cell([runs[0]['1-NN preprocessed']])} | | | | | | |"]
     get = lambda group, when, what, of="joint": [r["scores"][when][of][what] for r in group if of in r["scores"][when]]
     first = list({r["seed"]: r for r in runs if r["method"] == "acl"}.values()) or list({r["seed"]: r for r in runs}.values())
     everything = get(first, "untrained", "knn", "all")
-    lines.append(f"| untrained encoder | 0 | 0 | {cell(get(first, 'untrained', 'knn'))} | | {cell(get(first, 'untrained', 'linear last'))} | {cell(everything) if everything else ''} | | {len(first)} |")
+    lines.append(f"| untrained encoder | 0 | 0 | {cell(get(first, 'untrained', 'knn'))} | | {cell(get(first, 'untrained', 'linear last'))} | {cell(everything) if everything else ''} | | | {len(first)} |")
     for name, shown in NAMES.items():
         if group := [r for r in runs if r["method"] == name]:
             together = get(group, "last", "knn", "all")
-            rank = [r["collapse"]["joint/prediction_rank"] for r in group]
+            rank, spread = ([v for r in group for k, v in r["collapse"].items() if k in (f"joint/prediction_{what}", f"joint/projection_{what}")] for what in ("rank_origin", "deviation"))
             lines.append(f"| **{shown}** | {group[0]['recipe']['plan']['epochs']} | {group[0]['passes of a clip']} | {cell(get(group, 'last', 'knn'))} | {cell(get(group, 'best on val', 'knn'))} | "
-                         f"{cell(get(group, 'last', 'linear last'))} | {cell(together) if together else ''} | {np.mean(rank):.1f} | {len(group)} |")
+                         f"{cell(get(group, 'last', 'linear last'))} | {cell(together) if together else ''} | {np.mean(rank):.1f} | {np.mean(spread):.2f} | {len(group)} |")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMANDS = ["lab", "demo", "prepare", "pretrain", "evaluate", "doctor"]
+COMMANDS = ["lab", "demo", "prepare", "recipe", "pretrain", "evaluate", "doctor"]
 
 
 def skelnb(*args, **env):
@@ -26,7 +26,7 @@ def test_help_names_every_command():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
     done = skelnb(command, "--help")
-    assert done.returncode == 0 and f"Example: skelnb {command}" in done.stdout
+    assert done.returncode == 0 and re.search(f"Examples?: skelnb {command}", done.stdout)
 
 
 def test_the_whole_way(tmp_path):
@@ -40,6 +40,20 @@ def test_the_whole_way(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "scores.json").read_text())
     assert 0 < found["knn"] <= 1 and 0 <= found["nmi"] <= 1 and found["data"] == "synthetic-small"
+
+
+def test_a_recipe_is_printed_changed_kept_and_run(tmp_path):
+    "recipe --out, then pretrain --recipe FILE with one more change: the run folder says what was trained."
+    file, run = tmp_path / "hiclr.json", tmp_path / "run"
+    done = skelnb("recipe", "hiclr", "synthetic-small", "--set", "lambda_h=.25", "--set", "mine_from=null", "--out", file)
+    assert done.returncode == 0 and re.search(r"lambda_h +0\.25", done.stdout) and json.loads(file.read_text())["settings"]["mine_from"] is None, done.stderr
+    done = skelnb("pretrain", "synthetic-small", "--recipe", file, "--encoder", "tcn", "--set", "width=8", "--set", "dropout=null", "--set", "sim=ce", "--epochs", 1, "--out", run)
+    assert done.returncode == 2 and "dropout" in done.stderr, done.stderr                  # the quick encoder has none
+    done = skelnb("pretrain", "synthetic-small", "--recipe", file, "--width", 4, "--set", "sim=ce", "--epochs", 1, "--out", run)
+    assert done.returncode == 0 and (run / "last.safetensors").exists(), done.stderr
+    from skelnb.train.checkpoint import load_checkpoint
+    found = load_checkpoint(run)["settings"]
+    assert found["method"] == "HiCLR" and {k: found["method settings"][k] for k in ("sim", "lambda_h", "width", "mine_from")} == dict(sim="ce", lambda_h=.25, width=4, mine_from=None)
 
 
 def test_demo_writes_one_page_that_needs_no_network(tmp_path):
@@ -88,6 +102,11 @@ def test_doctor_reads_the_machine_and_a_folder(tmp_path):
     (["pretrain", "no-such-set"], "no-such-set"),
     (["pretrain", "synthetic-small", "--method", "cmall"], "cmal"),
     (["pretrain", "synthetic-small", "--encoder", "stgnc"], "stgcn"),
+    (["pretrain", "synthetic-small", "--recipe", "hiclrr"], "did you mean 'hiclr'"),
+    (["pretrain", "synthetic-small", "--recipe", "no-such.json"], "no-such.json"),
+    (["pretrain", "synthetic-small", "--set", "lambda_h"], "KEY=VALUE"),
+    (["pretrain", "synthetic-small", "--set", "lambda_h=1"], "the recipe cmal"),
+    (["recipe", "hiclr", "ntu61"], "ntu60"),
     (["pretrain", "synthetic-small", "--protocol", "xsubb"], "xsub"),
     (["evaluate", "no-such.safetensors", "synthetic-small"], "no-such.safetensors"),
     (["lab", "nbs/none.ipynb"], "none.ipynb")])

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'MethodError', 'MLP', 'init_weights', 'ema_update', 'MomentumPair', 'Projected', 'spread', 'Method',
-           'PairMethod', 'create_method']
+           'PairMethod', 'method_class', 'create_method']
 
 # %% ../../nbs/methods/00_momentum.ipynb #c010
 import importlib
@@ -278,14 +278,17 @@ PairMethod.outputs, PairMethod.all_outputs, PairMethod.forward, PairMethod.summe
 # %% ../../nbs/methods/00_momentum.ipynb #c045
 METHODS = {name.lower(): f"skelnb.methods.{name.lower()}:{name}" for name in "SkeletonBYOL CMAL ACL SkeletonCLR AimCLR HiCLR CrosSCLR".split()}   # name -> class or "module:class"; add your own
 
+def method_class(name):
+    "The class that a name of METHODS stands for; in any case."
+    kind = METHODS.get(str(name).lower())
+    if kind is None: raise MethodError(f"unknown method {name!r}; known: {', '.join(sorted(METHODS))}")
+    if not isinstance(kind, str): return kind
+    module, kind = kind.split(":")
+    return getattr(importlib.import_module(module), kind)
+
 def create_method(
     name:str,     # key of METHODS, in any case
     **config,     # what the method's constructor takes, for example its .config
 )->nn.Module:
     "Build a method by name: `create_method('cmal', **method.config)` builds the same architecture again."
-    kind = METHODS.get(str(name).lower())
-    if kind is None: raise MethodError(f"unknown method {name!r}; known: {', '.join(sorted(METHODS))}")
-    if isinstance(kind, str):
-        module, kind = kind.split(":")
-        kind = getattr(importlib.import_module(module), kind)
-    return kind(**config)
+    return method_class(name)(**config)

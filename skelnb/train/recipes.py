@@ -12,7 +12,7 @@ import json
 import numpy as np
 import torch
 from pathlib import Path
-from ..methods.momentum import METHODS, Method, MethodError, PairMethod, create_method
+from ..methods.momentum import METHODS, Method, create_method, method_class
 from ..methods.queue import QueueMethod, queue_length
 from .checkpoint import write_json
 from .pretrain import pretrain
@@ -60,8 +60,8 @@ ENCODER_SETTINGS = ("encoder", "width", "feature_dim", "dropout", "pool")
 PLAN = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "lr_steps", "accumulate", "mixed_precision")        # what `pretrain` takes; the rest is the method's
 
 def known_settings(method):
-    "Every setting that a method (and the ST-GCN-like encoders) takes."
-    kind, found = type(create_method(method, width=4, feature_dim=8, frames=8, persons=1, **({"queue": 8} if method in QUEUES else {}))), set(ENCODER_SETTINGS)
+    "Every setting that a method takes, and those of an encoder that recipes speak of."
+    kind, found = method_class(method), set(ENCODER_SETTINGS)
     for c in kind.__mro__:
         if issubclass(c, Method): found |= {n for n, p in inspect.signature(c.__init__).parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     return found - {"self", "network", "branches", "key"} - ({"sets"} if method in ("skeletonclr", "crossclr") else set())

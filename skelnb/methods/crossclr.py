@@ -3,14 +3,14 @@
 # %% auto #0
 __all__ = ['CrosSCLR']
 
-# %% ../../nbs/methods/07_crossclr.ipynb #c002
+# %% ../../nbs/methods/07_crossclr.ipynb #c009
 from torch import nn
 from ..losses.infonce import info_nce
 from ..losses.mining import crossclr_losses
 from .momentum import MethodError
 from .queue import QueueMethod
 
-# %% ../../nbs/methods/07_crossclr.ipynb #c003
+# %% ../../nbs/methods/07_crossclr.ipynb #c010
 class CrosSCLR(QueueMethod):
     "Li et al. 2021: SkeletonCLR on each stream, then every stream takes the neighbours that the others find as further positives."
     name = "crossclr"
@@ -34,7 +34,7 @@ class CrosSCLR(QueueMethod):
         self.config |= dict(augment=augment if plain else None, cross_from=cross_from, context=context, heads=heads, followers=followers)
         self.init_weights()
 
-# %% ../../nbs/methods/07_crossclr.ipynb #c004
+# %% ../../nbs/methods/07_crossclr.ipynb #c011
 def _entangle(self):
     "Put a layer and the first stream's head in the place of every other stream's head: those layers are then trained by all."
     for side in ("online", "target"):

@@ -208,7 +208,7 @@ class CollapsePicture:
         at = 4
         for i, name in enumerate(map(str, self.runs)):
             out.append(f'<path d="M{at} 12h24" stroke="{_COLOURS[i % 6]}" stroke-width="2" stroke-dasharray="{_DASHES[i % 6]}"/><text x="{at + 29}" y="16" fill="{_COLOURS[i % 6]}">{html.escape(name)}</text>')
-            at += 48 + 7 * len(name)
+            at += 46 + 6 * len(name)
         told = f"{stream} stream; x: epoch 0 to {epochs}; below each chart the last values" + ("; dotted: untrained" if self.untrained else "")
         out.append(f'<text x="{at + 10}" y="16" fill="#666">{html.escape(told)}</text>')
         return (f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(", ".join(map(str, self.runs)))}: collapse numbers by epoch" viewBox="0 0 1050 {36 + 136 * len(what)}" '

@@ -116,7 +116,7 @@ def test_stopped_in_each_stage(case, whole, tmp_path):
     for name, value in m.state_dict().items(): assert torch.equal(value, last.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("case", ["cmal", "acl"])
+@pytest.mark.parametrize("case", ["cmal", "acl", "hiclr", "crossclr"])
 def test_the_same_object_goes_on(case, whole, tmp_path):
     "As in a notebook after an interrupt: the object has half a step in it; the checkpoint undoes it."
     m = method(case)

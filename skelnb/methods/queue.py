@@ -206,4 +206,10 @@ def _after_step(self):
     "After each step of the optimiser: the key networks follow, the queues are filled."
     for pair in self.pairs.values(): pair.update(self.tau)
     self.fill()
-QueueMethod.forward, QueueMethod.losses, QueueMethod.fill, QueueMethod.after_step = _forward, _losses, _fill, _after_step
+
+def _start_epoch(self, epoch):
+    "As `Method`; keys of a step that was interrupted are forgotten."
+    Method.start_epoch(self, epoch)
+    self.waiting = []
+QueueMethod.forward, QueueMethod.losses, QueueMethod.fill = _forward, _losses, _fill
+QueueMethod.after_step, QueueMethod.start_epoch = _after_step, _start_epoch

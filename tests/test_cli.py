@@ -47,8 +47,8 @@ def test_a_recipe_is_printed_changed_kept_and_run(tmp_path):
     file, run = tmp_path / "hiclr.json", tmp_path / "run"
     done = skelnb("recipe", "hiclr", "synthetic-small", "--set", "lambda_h=.25", "--set", "mine_from=null", "--out", file)
     assert done.returncode == 0 and re.search(r"lambda_h +0\.25", done.stdout) and json.loads(file.read_text())["settings"]["mine_from"] is None, done.stderr
-    done = skelnb("pretrain", "synthetic-small", "--recipe", file, "--encoder", "tcn", "--set", "width=8", "--set", "dropout=null", "--set", "sim=ce", "--epochs", 1, "--out", run)
-    assert done.returncode == 2 and "dropout" in done.stderr, done.stderr                  # the quick encoder has none
+    done = skelnb("pretrain", "synthetic-small", "--recipe", file, "--encoder", "tcn", "--set", "dropout=.1", "--epochs", 1, "--out", run)
+    assert done.returncode == 2 and "no setting 'dropout'" in done.stderr, done.stderr      # the quick encoder has none
     done = skelnb("pretrain", "synthetic-small", "--recipe", file, "--width", 4, "--set", "sim=ce", "--epochs", 1, "--out", run)
     assert done.returncode == 0 and (run / "last.safetensors").exists(), done.stderr
     from skelnb.train.checkpoint import load_checkpoint

@@ -117,6 +117,9 @@ def create_encoder(
         skeleton = LAYOUTS[skeleton]
     if isinstance(skeleton, dict): skeleton = Skeleton.from_dict(skeleton)
     if width is not None: kwargs["width"] = width
-    encoder = ENCODERS[name](skeleton, feature_dim=feature_dim, frames=frames, persons=persons, **kwargs)
+    try: encoder = ENCODERS[name](skeleton, feature_dim=feature_dim, frames=frames, persons=persons, **kwargs)
+    except TypeError as e:
+        if "unexpected keyword argument" not in str(e): raise
+        raise EncoderError(f"the encoder {name!r} has no setting {str(e).split('argument ')[-1]}; given: {', '.join(kwargs)}") from e
     encoder.config["name"] = name
     return encoder

@@ -82,10 +82,12 @@ class Recipe:
         self.method, self.data, self.settings, self.plan, self.note = method, data, dict(settings), dict(plan), note
 
     def change(self, **changes):
-        "A new recipe with other settings; an unknown name is an error that tells the nearest."
+        "A new recipe with other settings; an unknown name is an error that tells the nearest. Another encoder leaves the old one's width and dropout behind."
         _check_names(changes, known_settings(self.method) | set(PLAN), f"the recipe {self.method}, {self.data},")
         part = lambda old, mine: {**old, **{k: v for k, v in changes.items() if (k in PLAN) == mine}}
-        return Recipe(self.method, self.data, part(self.settings, False), part(self.plan, True), self.note)
+        other = changes.get("encoder", self.settings.get("encoder")) != self.settings.get("encoder")
+        kept = {k: v for k, v in self.settings.items() if not (other and k in ("width", "dropout", "pool"))}
+        return Recipe(self.method, self.data, part(kept, False), part(self.plan, True), self.note)
 
     def __eq__(self, other): return isinstance(other, Recipe) and self.to_dict() == other.to_dict()
     def to_dict(self):
@@ -166,5 +168,4 @@ def recipe(
         note = "For a laptop; not a setting of the papers."
     else: raise RecipeError(f"no recipe for {kind!r}; there are: {', '.join([*EPOCHS, *SMALL])}, or pass a SkeletonData")
     if epochs: plan["epochs"] = epochs
-    settings = {"encoder": encoder, **{k: v for k, v in settings.items() if encoder == "stgcn" or k not in ("width", "dropout")}}
-    return Recipe(name, kind, settings, plan, note).change(**changes)
+    return Recipe(name, kind, {"encoder": "stgcn", **settings}, plan, note).change(encoder=encoder, **changes)

@@ -253,7 +253,7 @@ def test_an_own_encoder_joins_the_registry(monkeypatch):
     monkeypatch.setitem(ENCODERS, "mean", Mean)
     x = clips()
     torch.testing.assert_close(create_encoder("mean", NTU25, feature_dim=3)(x), x.mean((2, 3, 4)))
-    with pytest.raises(TypeError, match="colour"): create_encoder("mean", NTU25, colour=1)
+    with pytest.raises(EncoderError, match="no setting .colour"): create_encoder("mean", NTU25, colour=1)
 
 
 @pytest.mark.parametrize("width", [8, 32], ids=["one matrix", "graph first"])

@@ -182,20 +182,7 @@ const STYLES = `
 .skelnb-augment p.skelnb-word{margin:5px 0 0!important;color:#5c5c58;font-size:12px;min-height:1.3em}
 @media (max-width:560px){.skelnb-both{flex-direction:column}.skelnb-list{flex:none;min-height:0}.skelnb-list>div{position:static;max-height:230px}.skelnb-charts{grid-template-columns:1fr}}`;
 
-// Text is always set as text: nothing from outside is ever read as HTML.
-function node(tag, cls, parent, text) {
-  const e = document.createElement(tag);
-  if (cls) e.className = cls;
-  if (text !== undefined) e.textContent = text;
-  if (parent) parent.append(e);
-  return e;
-}
-// Bytes from a kernel (DataView), or base64 from a page.
-function bytesOf(v) {
-  if (!v) return new Uint8Array(0);
-  if (typeof v === "string") return Uint8Array.from(atob(v), c => c.charCodeAt(0));
-  return v instanceof Uint8Array ? v : new Uint8Array(v.buffer || v, v.byteOffset || 0, v.byteLength);
-}
+const { make: node, bytesOf } = SkeletonPlayer;
 // n clips of float32 from int16 in units of `scale`: the same numbers as Python's.
 function decode(data, scale, n) {
   const q = new Int16Array(bytesOf(data).slice().buffer), size = q.length / n;

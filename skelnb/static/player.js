@@ -1,5 +1,6 @@
 // The skeleton player: clips of moving joints on a canvas, projected by hand, no dependencies.
 // One file, two uses: an anywidget module in a live notebook, and inlined in a static page (see skelnb/player.py).
+// The explorers stand behind it and take `make`, `bytesOf`, `unfold` and `cut` from here.
 // The model holds: clips {layout, items, data}, fps, frame, playing, speed, width, height, numbers.
 
 const PAPER = [253, 253, 251], PITCH = 0.16, YAW = 0.4, SHADES = 12;
@@ -59,10 +60,15 @@ function icon(button, path) {
   svg.append(p); button.replaceChildren(svg);
 }
 
+// Bytes from a kernel (DataView), or base64 from a page.
+function bytesOf(v) {
+  if (!v) return new Uint8Array(0);
+  if (typeof v === "string") return Uint8Array.from(atob(v), c => c.charCodeAt(0));
+  return v instanceof Uint8Array ? v : new Uint8Array(v.buffer || v, v.byteOffset || 0, v.byteLength);
+}
 // int16 blocks (frame, person, joint, xyz) -> metres about each clip's middle; x = -32768 marks an absent person.
 function decode({ layout, items, data }) {
-  const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer || data, data.byteOffset || 0, data.byteLength);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), V = layout.names.length;
+  const bytes = bytesOf(data), view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), V = layout.names.length;
   let at = 0;
   return items.map(item => {
     const { frames: T, persons: M, scale } = item, n = T * M * V * 3, x = new Float32Array(n), here = new Uint8Array(T * M);
@@ -71,6 +77,28 @@ function decode({ layout, items, data }) {
     for (let i = 0; i < n; i++) x[i] *= scale;
     return { ...item, x, here, P: new Float32Array(M * V * 4), G: new Float32Array(M * V * 3), shown: new Uint8Array(M) };
   });
+}
+
+// Clips kept in a page: a first pose in int16, then steps in int8, each in units of the clip's own `step`; one byte a person and frame says who is there.
+function unfold({ rows, layout, items, steps, data }) {
+  const b = bytesOf(data), view = new DataView(b.buffer, b.byteOffset, b.byteLength), V = layout.names.length, found = new Map();
+  let at = 0;
+  rows.forEach((row, i) => {
+    const { frames: T, persons: M } = items[i], n = M * V * 3, q = new Int16Array(T * n), here = at;
+    at += T * M;
+    for (let k = 0; k < n; k++, at += 2) q[k] = view.getInt16(at, true);
+    for (let k = n; k < T * n; k++, at++) q[k] = q[k - n] + steps[i] * view.getInt8(at);
+    for (let p = 0; p < T * M; p++) if (!b[here + p]) q.fill(-32768, p * V * 3, (p + 1) * V * 3);
+    found.set(row, { item: items[i], data: new Uint8Array(q.buffer) });
+  });
+  return found;
+}
+// Clips as the player's own packing, from a live kernel.
+function cut({ rows, clips: { layout, items, data } }) {
+  const b = bytesOf(data), found = new Map();
+  let at = 0;
+  rows.forEach((row, i) => { const n = items[i].frames * items[i].persons * layout.names.length * 6; found.set(row, { item: items[i], data: b.slice(at, at + n) }); at += n; });
+  return found;
 }
 
 // A model for pages without a kernel: the same four calls that anywidget gives.
@@ -410,4 +438,4 @@ function render({ model, el }) {
   return stop;
 }
 
-export default { render, staticModel };
+export default { render, staticModel, make, bytesOf, unfold, cut };

@@ -72,47 +72,13 @@ const STYLES = `
 .skelnb-vote-right .skelnb-panel{max-width:none!important;min-width:0}
 .skelnb-vote-right .skelnb-panel figcaption{font-size:12px;padding:3px 6px 0;min-height:20px}`;
 
-// Text is always set as text: nothing from outside is ever read as HTML.
-function node(tag, cls, parent, text) {
-  const e = document.createElement(tag);
-  if (cls) e.className = cls;
-  if (text !== undefined) e.textContent = text;
-  if (parent) parent.append(e);
-  return e;
-}
+const { make: node, bytesOf, unfold, cut } = SkeletonPlayer;
 function shape(tag, parent, attributes, text) {
   const e = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const k in attributes) e.setAttribute(k, attributes[k]);
   if (text !== undefined) e.textContent = text;
   if (parent) parent.append(e);
   return e;
-}
-// Bytes from a kernel (DataView), or base64 from a page.
-function bytesOf(v) {
-  if (!v) return new Uint8Array(0);
-  if (typeof v === "string") return Uint8Array.from(atob(v), c => c.charCodeAt(0));
-  return v instanceof Uint8Array ? v : new Uint8Array(v.buffer || v, v.byteOffset || 0, v.byteLength);
-}
-// Clips kept in a page: a first pose in int16, then steps in int8, each in units of the clip's own `step`; one byte a person and frame says who is there.
-function unfold({ rows, layout, items, steps, data }) {
-  const b = bytesOf(data), view = new DataView(b.buffer, b.byteOffset, b.byteLength), V = layout.names.length, found = new Map();
-  let at = 0;
-  rows.forEach((row, i) => {
-    const { frames: T, persons: M } = items[i], n = M * V * 3, q = new Int16Array(T * n), here = at;
-    at += T * M;
-    for (let k = 0; k < n; k++, at += 2) q[k] = view.getInt16(at, true);
-    for (let k = n; k < T * n; k++, at++) q[k] = q[k - n] + steps[i] * view.getInt8(at);
-    for (let p = 0; p < T * M; p++) if (!b[here + p]) q.fill(-32768, p * V * 3, (p + 1) * V * 3);
-    found.set(row, { item: items[i], data: new Uint8Array(q.buffer) });
-  });
-  return found;
-}
-// Clips as the player's own packing, from a live kernel.
-function cut({ rows, clips: { layout, items, data } }) {
-  const b = bytesOf(data), found = new Map();
-  let at = 0;
-  rows.forEach((row, i) => { const n = items[i].frames * items[i].persons * layout.names.length * 6; found.set(row, { item: items[i], data: b.slice(at, at + n) }); at += n; });
-  return found;
 }
 
 // --- the numbers: everything below the cosines is computed here, from the order of each row ---

@@ -8,12 +8,12 @@ from functools import cache
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
-import html, io, os, pathlib, warnings
+import html, io, pathlib, warnings
 import numpy as np
 import torch
 from ..evaluate.features import EvaluationError, Features, Result
 from ..evaluate.knn import neighbours
-from ..player import module_js, pack, safe_json
+from ..player import _write_page, module_js, pack, safe_json
 
 # %% ../../nbs/explore/02_embedding.ipynb #c009
 def _rows(features):
@@ -241,14 +241,7 @@ class _Explorer(_Page):
         most_bytes=6_000_000,           # keep as many clips as fit
     ):
         "Write a page of its own that opens anywhere."
-        path, text = pathlib.Path(path), html.escape(title)
-        page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-                f'<title>{text}</title><style>body{{font-family:system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}}</style></head>'
-                f'<body><h1>{text}</h1>{self.to_html(most_bytes)}</body></html>')
-        part = path.with_name(path.name + ".part")
-        try: part.write_text(page, encoding="utf-8"); os.replace(part, path)
-        except OSError as e: raise OSError(f"{path}: cannot write the page ({e.strerror or e}); does the folder exist, and may you write there?") from e
-        return path
+        return _write_page(path, title, self.to_html(most_bytes))
 
     def _answer(self, change=None):
         "Give the browser the clips it asks for, as the player's binary frames."

@@ -3,7 +3,11 @@
 from skelnb import _reexport
 
 _reexport(__name__, {
-    "core": "create_encoder Encoder EncoderError ENCODERS",
-    "stgcn": "STGCN load_released",
+    "core": "create_encoder Encoder EncoderError ENCODERS Topology topologies layer_table convert_released load_released",
+    "stgcn": "STGCN",
     "tcn": "TCN place_and_speed",
+    "gru": "GRU",
+    "dsta": "DSTA",
+    "ctrgcn": "CTRGCN",
+    "unik": "UNIK",
 })

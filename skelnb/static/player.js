@@ -115,7 +115,8 @@ function staticModel(state) {
   };
 }
 
-function render({ model, el }) {
+// `over`, where given, draws on every body after its joints: over(ctx, {i, clip, P, thick, time, w, h}), P as in `camera`, 4 numbers a joint.
+function render({ model, el, over }) {
   const get = k => model.get(k), still = !!(window.matchMedia && matchMedia("(prefers-reduced-motion: reduce)").matches);
   let layout, clips, panels = [], length = 1, fit = null, order = new Int32Array(0);
   let time = 0, playing = get("playing") && !still, speed = get("speed") || 1, numbers = get("numbers");
@@ -282,6 +283,7 @@ function render({ model, el }) {
         if (joint !== layout.head) { ctx.beginPath(); ctx.arc(P[u], P[u + 1], r * 0.42, 0, 7); ctx.fillStyle = css(PAPER, 0.95); ctx.fill(); }
       }
     }
+    if (over) over(ctx, { i, clip: c, P, thick, time, w: p.w, h: p.h });
     if (numbers) for (let m = 0; m < c.persons; m++) if (c.shown[m]) {         // numbers stand outwards, left or right of the body
       let middle = 0;
       for (let v = 0; v < V; v++) middle += P[4 * (m * V + v)] / V;
@@ -431,7 +433,7 @@ function render({ model, el }) {
     root.remove();
   }
   root.skelnb = { stats, get time() { return time; }, get playing() { return playing; }, get view() { return { yaw, pitch, zoom }; },   // for tests
-    joint: (i, m, v) => [...clips[i].P.slice(4 * (m * layout.names.length + v), 4 * (m * layout.names.length + v) + 2)], shown: i => [...clips[i].shown] };
+    redraw() { dirty = true; wake(); }, joint: (i, m, v) => [...clips[i].P.slice(4 * (m * layout.names.length + v), 4 * (m * layout.names.length + v) + 2)], shown: i => [...clips[i].shown] };
   time = clamp(get("frame") || 0, 0, Math.max(...get("clips").items.map(c => c.frames)) - 1);
   build();
   if (playing !== get("playing")) push("playing", playing);

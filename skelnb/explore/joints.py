@@ -25,9 +25,10 @@ from ..player import module_js, project, safe_json, unpack, _paint
 class JointsError(ValueError):
     "Clips, joints, an encoder or settings that do not fit together: the message says what was expected, what came and what to try."
 
-OCCLUSIONS = {"parent": "moved onto its parent joint: its bone has no length",
-              "still": "held at its mean position of the clip: it no longer moves",
-              "centre": "moved to the centre joint of the body"}
+OCCLUSIONS = {"still": "held at its mean position of the clip: it no longer moves",
+              "parent": "moved onto its parent joint: its bone has no length",
+              "centre": "moved to the centre joint of the body",
+              "typical": "put where it is on average over all clips and frames: it says nothing of this clip"}
 
 def _joints(which, skeleton):
     "Groups of joint indices: one joint, a list, or names, checked."
@@ -45,7 +46,7 @@ def _joints(which, skeleton):
 def _places(groups, skeleton, how):
     "(G,V) int64: the joint whose position each joint takes when its group is hidden; a joint that is not hidden takes its own."
     at = torch.arange(len(skeleton)).repeat(len(groups), 1)
-    if how == "still": return at
+    if how in ("still", "typical"): return at
     for g, group in enumerate(groups):
         for v in group:
             p = skeleton.centre if how == "centre" else v
@@ -54,22 +55,26 @@ def _places(groups, skeleton, how):
             at[g, v] = p
     return at
 
-def _still(x):
-    "(N,C,T,V,M): every person's mean pose of the frames in which they are there, in each of these frames."
-    there = (x != 0).any(3, keepdim=True).any(1, keepdim=True)
-    return (x.sum(2, keepdim=True) / there.sum(2, keepdim=True).clamp(min=1)) * there
+def _others(x, how, reference=None):
+    "(N,C,T,V,M): the clips that hidden joints take their positions from. A person who is not there stays zeros."
+    if how in ("parent", "centre"): return x
+    there = lambda x: (x != 0).any(3, keepdim=True).any(1, keepdim=True)
+    if how == "still": return x.sum(2, keepdim=True) / there(x).sum(2, keepdim=True).clamp(min=1) * there(x)
+    r = x if reference is None else torch.as_tensor(reference).to(x)
+    return r.sum((0, 2, 4), keepdim=True) / there(r).sum().clamp(min=1) * there(x)
 
 # %% ../../nbs/explore/04_joints.ipynb #c006
 def hide(
     x,                  # (N,C,T,V,M) joints in metres
     skeleton,           # their layout
     joints,             # a joint (name or index), or several that are hidden together
-    how="parent",       # "parent" | "still" | "centre": what a hidden joint becomes, see OCCLUSIONS
+    how="still",        # "still" | "parent" | "centre" | "typical": what a hidden joint becomes, see OCCLUSIONS
     frames=None,        # slice of frames in which it is hidden; None: in all
+    reference=None,     # "typical": clips (N',C,T,V,M) whose mean pose counts; None: those in x
 ):                      # (N,C,T,V,M), a copy
     "Clips in which joints are hidden. No joint can be left out of a clip, so it is put somewhere else."
     x, (group,) = _checked(x, skeleton, how), _joints([joints], skeleton)
-    y = (_still(x) if how == "still" else x)[:, :, :, _places([group], skeleton, how)[0]]
+    y = _others(x, how, reference)[:, :, :, _places([group], skeleton, how)[0]]
     keep = torch.ones(x.shape[2], dtype=torch.bool); keep[frames or slice(None)] = False
     return torch.where(keep[None, None, :, None, None], x, y)
 
@@ -87,12 +92,13 @@ def _checked(x, skeleton, how):
 def joint_importance(
     encoder,            # clips (N,C,T,V,M) -> features (N,D), with a .skeleton
     x,                  # (N,C,T,V,M) joints in metres (the stream is made afterwards)
-    how="parent",       # "parent" | "still" | "centre": what a hidden joint becomes, see OCCLUSIONS
+    how="still",        # "still" | "parent" | "centre" | "typical": what a hidden joint becomes, see OCCLUSIONS
     *, window:int=None, # hide for so many frames at a time, moment after moment; None: in the whole clip
     joints=None,        # groups of joints to hide together, as a list of lists or a dict; None: every joint alone
     target=None,        # callable: features (B,D) -> scores (B,), or (B,K) of which column y counts; None: how far the feature moves
     y=None,             # (N,) with a target of K columns: which one counts for each clip
     stream="joint",     # what the encoder is shown: 'joint', 'motion' or 'bone'
+    reference=None,     # "typical": clips (N',C,T,V,M) whose mean pose counts; None: those in x
     batch_size:int=512, # hidden copies sent through the encoder at a time
 )->torch.Tensor:        # (N,V), or (N,V,W) with a window; (N,G) or (N,G,W) with G groups of joints
     """How much the answer depends on each joint, by hiding it: 1 - cosine of the features with and without it, or the drop of the target's score.
@@ -101,7 +107,7 @@ def joint_importance(
     groups = _joints(joints, skeleton)
     if window is not None and not 1 <= window <= T: raise JointsError(f"window: expected 1 to {T} frames, got {window!r}")
     starts = list(range(0, T, window or T)); G, W = len(groups), len(starts)
-    place, other = _places(groups, skeleton, how), _still(x) if how == "still" else x
+    place, other = _places(groups, skeleton, how), _others(x, how, reference)
     moved = torch.zeros(G, V, dtype=torch.bool)
     for g, group in enumerate(groups): moved[g, group] = True
     when = torch.stack([(torch.arange(T) >= s) & (torch.arange(T) < s + (window or T)) for s in starts])
@@ -399,9 +405,10 @@ def explore_joints(
     data,               # SkeletonData of some clips (a subset), or clips (N,C,T,V,M)
     encoders,           # {name: encoder}: one, or several of the same layout to compare
     *, labels=None,     # one text a clip; None: the class of each
-    how="parent",       # what a hidden joint becomes, see OCCLUSIONS
+    how="still",        # what a hidden joint becomes, see OCCLUSIONS
     window:int=None,    # frames hidden at a time, for "importance of the moment"; None: an eighth of the clip
     target=None,        # callable, or {name: callable}: see `joint_importance`; y are the clips' classes
+    reference=None,     # clips whose mean pose is "typical", see `joint_importance`
     stream="joint",     # or {name: stream}: what each encoder is shown
     channels=("mean",), # of matrices with a channel axis, see `links`
     clip:int=0, encoder:str=None, beside:str=None,  # what to start with; None: the first encoder, and the second one beside it ("": none)
@@ -419,7 +426,7 @@ def explore_joints(
     window = window or max(1, math.ceil(T / 8)); seen = []
     for name, e in encoders.items():
         s, t = per(stream, name) or "joint", per(target, name)
-        kw = dict(how=how, target=t, y=None if t is None else data.y, stream=s)
+        kw = dict(how=how, reference=reference, target=t, y=None if t is None else data.y, stream=s)
         seen.append(_Seen(str(name), joint_importance(e, x, **kw), joint_importance(e, x, window=window, **kw), links(e, x, stream=s, channels=channels)))
     motion = joint_motion(x); names = [s.name for s in seen]
     state = _page_state(seen, motion, range(N), M) | dict(names=list(skeleton.names), told=_told(data, labels), persons=M, frames=T, window=window, clip=clip, encoder=names[0] if encoder is None else encoder,

@@ -116,6 +116,7 @@ class DSTA(Encoder):
         rows = dsta_plan(width, feature_dim) if plan is None else [[int(n) for n in row] for row in plan]
         super().__init__(skeleton, feature_dim, in_channels, pool, name="dsta", width=width, frames=frames, persons=persons, heads=heads, dropout=dropout,
                          plan=plan if plan is None else rows)
+        if not rows or any(len(row) != 4 for row in rows): raise EncoderError(f"plan: expected rows [in, out, channels of a query or key, stride], got {next((r for r in rows if len(r) != 4), rows)}")
         for i, (before, row) in enumerate(zip([[0, rows[0][0]]] + rows, rows)):
             if before[1] != row[0]: raise EncoderError(f"plan: block {i} takes {row[0]} channels, but block {i - 1} gives {before[1]}")
         if rows[-1][1] != feature_dim: raise EncoderError(f"plan: the last block gives {rows[-1][1]} channels; pass feature_dim={rows[-1][1]}")

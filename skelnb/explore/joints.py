@@ -73,10 +73,19 @@ def hide(
     reference=None,     # "typical": clips (N',C,T,V,M) whose mean pose counts; None: those in x
 ):                      # (N,C,T,V,M), a copy
     "Clips in which joints are hidden. No joint can be left out of a clip, so it is put somewhere else."
-    x, (group,) = _checked(x, skeleton, how), _joints([joints], skeleton)
-    y = _others(x, how, reference)[:, :, :, _places([group], skeleton, how)[0]]
-    keep = torch.ones(x.shape[2], dtype=torch.bool); keep[frames or slice(None)] = False
-    return torch.where(keep[None, None, :, None, None], x, y)
+    x, groups = _checked(x, skeleton, how), _joints([joints], skeleton)
+    when = torch.zeros(x.shape[2], dtype=torch.bool); when[frames or slice(None)] = True
+    every = torch.zeros(len(x), dtype=torch.long)
+    return _put(x, _others(x, how, reference), _places(groups, skeleton, how)[every], _members(groups, skeleton)[every], when[None][every])
+
+def _members(groups, skeleton):
+    "(G,V) bool: which joints are in which group."
+    return torch.stack([torch.zeros(len(skeleton), dtype=torch.bool).index_fill(0, torch.tensor(g), True) for g in groups])
+
+def _put(x, others, place, moved, when):
+    "(B,C,T,V,M): of clip b the joints moved[b] (V,), in the frames when[b] (T,), take the positions of the joints place[b] (V,) in `others`."
+    there = others.gather(3, place[:, None, None, :, None].expand(*x.shape[:3], -1, x.shape[4]))
+    return torch.where((when[:, :, None] & moved[:, None])[:, None, ..., None], there, x)
 
 def _checked(x, skeleton, how):
     "Clips as a float tensor, or JointsError."
@@ -103,25 +112,21 @@ def joint_importance(
 )->torch.Tensor:        # (N,V), or (N,V,W) with a window; (N,G) or (N,G,W) with G groups of joints
     """How much the answer depends on each joint, by hiding it: 1 - cosine of the features with and without it, or the drop of the target's score.
     In eval mode; the encoder is as it was afterwards. Source: occlusion, Zeiler and Fergus 2014, section 4.2, with joints in place of patches."""
-    skeleton = _skeleton(encoder); x = _checked(x, skeleton, how); N, C, T, V, M = x.shape
+    skeleton = _skeleton(encoder); x = _checked(x, skeleton, how); N, T = len(x), x.shape[2]
     groups = _joints(joints, skeleton)
     if window is not None and not 1 <= window <= T: raise JointsError(f"window: expected 1 to {T} frames, got {window!r}")
     starts = list(range(0, T, window or T)); G, W = len(groups), len(starts)
-    place, other = _places(groups, skeleton, how), _others(x, how, reference)
-    moved = torch.zeros(G, V, dtype=torch.bool)
-    for g, group in enumerate(groups): moved[g, group] = True
+    place, moved, others = _places(groups, skeleton, how), _members(groups, skeleton), _others(x, how, reference)
     when = torch.stack([(torch.arange(T) >= s) & (torch.arange(T) < s + (window or T)) for s in starts])
     with similarity._untouched(encoder, False):
         whole = _answers(encoder, x, stream, batch_size)
         before, out = _score(whole, target, y), []
         for rows in torch.arange(N * G * W).split(batch_size):
             n, g, w = rows // (G * W), rows // W % G, rows % W
-            y_hidden = other[n].gather(3, place[g][:, None, None, :, None].expand(-1, C, T, -1, M))
-            hidden = torch.where((when[w][:, :, None] & moved[g][:, None, :])[:, None, ..., None], y_hidden, x[n])
-            f = _answers(encoder, hidden, stream, batch_size)
+            f = _answers(encoder, _put(x[n], others[n], place[g], moved[g], when[w]), stream, batch_size)
             out.append(_far(whole[n], f) if target is None else before[n] - _score(f, target, None if y is None else torch.as_tensor(y)[n]))
     found = torch.cat(out).view(N, G, W).float()
-    return found if window else found[..., 0]
+    return found[..., 0] if window is None else found
 
 # %% ../../nbs/explore/04_joints.ipynb #c008
 def _skeleton(encoder):

@@ -7,111 +7,98 @@ __all__ = ['joint_attention', 'DependencyConv', 'UNIKBlock', 'UNIK']
 import math
 import torch
 from torch import nn
+from torch.nn import functional as F
 from ..skeleton import NTU25
-from .core import Encoder, EncoderError, Topology
+from .core import EncoderError, Topology
+from .ctrgcn import Shortcut, TenBlocks, at, stacked, start
 
 # %% ../../nbs/encoders/06_unik.ipynb #c003
 def joint_attention(a, b):
-    """Which joint listens to which: softmax over v of the mean of a[.., c,t,v] b[.., c,t,w] over channels and frames.
-    a, b (...,C,T,V) -> (...,V,V), columns sum to 1. Source: UNIK section 3.2; the mean (not a root) is the released code's scale."""
-    a, b = a.flatten(-3, -2), b.flatten(-3, -2)
-    return (a.mT @ b / a.shape[-2]).softmax(-2)
+    """Which joint listens to which: softmax over v of the mean over n of a[...,v,n] b[...,w,n]. a, b (...,V,n) -> (...,V,V), columns sum to 1.
+    Source: UNIK, section 3.2; a mean, where the released code divides by n = channels times frames, and not by its root."""
+    return (a @ b.mT / a.shape[-1]).softmax(-2)
 
 # %% ../../nbs/encoders/06_unik.ipynb #c004
 class DependencyConv(nn.Module):
-    "Three heads of learned matrix plus attention, batch norm, residual, ReLU. (B,C,T,V) -> (B,C',T,V)"
-    def __init__(self, cin, cout, joints, heads=3):
+    "Joints mixed by `heads` matrices, each a learned one plus attention; batch norm, residual, ReLU. (B,C,T,V) -> (B,C',T,V)"
+    def __init__(self,
+        cin, cout,                  # channels in and out
+        joints,                     # V
+        heads=3,                    # K, matrices a block has
+    ):
         super().__init__()
-        inter = max(cout // 4, 1)
-        convs = lambda o: nn.ModuleList(nn.Conv2d(cin, o, 1) for _ in range(heads))
-        bound = 1 / joints                                                               # Kaiming's uniform with a = sqrt 5 and V x V inputs
-        self.DepM = nn.Parameter(torch.empty(heads, joints, joints).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(joints).uniform_(-bound, bound))
-        self.a, self.b, self.value = convs(inter), convs(inter), convs(cout)
+        convs, bound = lambda o: nn.ModuleList(nn.Conv2d(cin, o, 1) for _ in range(heads)), 1 / joints
+        self.DepM = nn.Parameter(torch.empty(heads, joints, joints).uniform_(-bound, bound))            # no knowledge of the body
+        self.bias = nn.Parameter(torch.empty(joints).uniform_(-bound, bound))                           # as released: there, and without effect
+        self.a, self.b, self.value = convs(max(cout // 4, 1)), convs(max(cout // 4, 1)), convs(cout)
         self.topology, self.bn = Topology(), nn.BatchNorm2d(cout)
-        self.down = nn.Identity() if cin == cout else nn.Sequential(nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out"); nn.init.zeros_(m.bias)
-        for m in self.value: nn.init.normal_(m.weight, 0, math.sqrt(2 / (cout * cin * heads)))
+        self.down = nn.Identity() if cin == cout else Shortcut(cin, cout)
+        start(self)
+        for m in self.value: nn.init.normal_(m.weight, 0, math.sqrt(2 / (cin * cout * heads)))
         nn.init.constant_(self.bn.weight, 1e-6)
 
 # %% ../../nbs/encoders/06_unik.ipynb #c005
-def _graphs(self, x, edges=None):
-    W = self.DepM if edges is None else edges(self.DepM)
-    W = W + 0 * self.bias                                                                # counted and stored as published, and never used there
-    pairs = [m for ab in zip(self.a, self.b) for m in ab]
-    ab = nn.functional.conv2d(x, torch.cat([m.weight for m in pairs]), torch.cat([m.bias for m in pairs]))
-    a, b = ab.unflatten(1, (len(W), 2, -1)).unbind(2)
-    return self.topology(W + joint_attention(a, b))
+def _graphs(self,
+    x,                              # (B,C,T,V)
+    edges=None,                     # callable on the learned matrices (K,V,V), source in rows
+):
+    "(B,K,V,V): the matrices of each clip; entry [..., v, w] is what joint w takes from joint v."
+    (B, C, T, V), W = x.shape, self.DepM + 0 * self.bias                                 # 0: a gradient for a parameter without effect, which some trainers insist on
+    w, b = stacked([*self.a, *self.b])
+    ab = F.linear(x.permute(0, 2, 3, 1), w.flatten(0, 1), b.flatten())                   # all heads in one product: (B,T,V,2 K I)
+    a, b = ab.view(B, T, V, 2, len(W), -1).permute(3, 0, 4, 2, 1, 5).flatten(4)          # (B,K,V,T I) each
+    return self.topology((W if edges is None else edges(W)) + joint_attention(a, b))
 
 def _forward(self, x, edges=None):
-    y = 0
-    for value, A in zip(self.value, self.graphs(x, edges).unbind(1)): y = y + value((x.flatten(1, 2) @ A).view_as(x))
+    A, (w, b), (B, C, T, V) = self.graphs(x, edges), stacked(self.value), x.shape
+    y = A.permute(0, 3, 1, 2).reshape(B, -1, V) @ x.permute(0, 3, 2, 1).reshape(B, V, T * C)            # row (w,k): what joint w takes from all, head k
+    y = y.view(B, V, -1, T, C).permute(0, 3, 1, 2, 4).reshape(B, T, V, -1)                              # (B,T,V,K C)
+    y = F.linear(y, w.transpose(0, 1).flatten(1), b.sum(0)).permute(0, 3, 1, 2)
     return self.bn(y).add_(self.down(x)).relu_()
 DependencyConv.graphs, DependencyConv.forward = _graphs, _forward
 
 # %% ../../nbs/encoders/06_unik.ipynb #c006
 class UNIKBlock(nn.Module):
-    def __init__(self, cin, cout, joints, stride=1, residual=True, heads=3, window=9):
+    "Joints mixed, then a 9-frame convolution over time, batch norm, residual, ReLU. (B,C,T,V) -> (B,C',ceil(T/stride),V)"
+    def __init__(self,
+        cin, cout,                  # channels in and out
+        joints,                     # V
+        stride=1,                   # of time
+        residual=True,              # identity, or a 1x1 convolution where the shape changes; False: none
+        heads=3,                    # matrices between joints
+        window=9,                   # frames seen by the temporal convolution
+    ):
         super().__init__()
-        self.joints, self.stride = DependencyConv(cin, cout, joints, heads), stride
-        self.time, self.bn = nn.Conv2d(cout, cout, (window, 1), (stride, 1), (window // 2, 0)), nn.BatchNorm2d(cout)
-        self.residual = nn.Identity() if residual else None
-        if residual and (cin != cout or stride != 1): self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
-        for m in [self.time, *(self.residual or ())][:2] if not isinstance(self.residual, nn.Identity) else [self.time]:
-            nn.init.kaiming_normal_(m.weight, mode="fan_out"); nn.init.zeros_(m.bias)
+        self.time, self.bn, self.residual = nn.Conv2d(cout, cout, (window, 1), (stride, 1), (window // 2, 0)), nn.BatchNorm2d(cout), None
+        if residual: self.residual = nn.Identity() if cin == cout and stride == 1 else Shortcut(cin, cout, stride)
+        start(self)
+        self.joints = DependencyConv(cin, cout, joints, heads)
 
     def forward(self, x, edges=None):
         y = self.bn(self.time(self.joints(x, edges)))
-        return (y if self.residual is None else y + self.residual(x[:, :, ::self.stride])).relu_()
+        return (y if self.residual is None else y + self.residual(x)).relu_()
 
 # %% ../../nbs/encoders/06_unik.ipynb #c007
-class UNIK(Encoder):
-    """UNIK"""
+class UNIK(TenBlocks):
+    """UNIK: ten blocks whose joints are mixed by learned matrices and attention, without a skeleton. (N,C,T,V,M) -> (N, feature_dim). `persons` is fixed: the first
+    batch norm sees all persons of a clip at once. Weights start as the released code draws them. Source: Yang et al. 2021; a quarter of its width as in ACL, Table XIV."""
     def __init__(self,
-        skeleton=NTU25,             # layout of the joints
+        skeleton=NTU25,             # layout of the joints: only their number is looked at
         width=16,                   # base channels; the full network has 64
         feature_dim=256,            # D
         frames=50,                  # kept for `config` only: any T will do
         persons=2,                  # M, the person slots of a clip
         pool="slots",               # see Encoder
         in_channels=3,              # coordinates of a joint
-        heads=3,
-        widen="block",              # the last block has feature_dim channels ("block"), or 4 width as published and a linear layer follows where they differ ("linear")
+        heads=3,                    # matrices between joints in a block
+        widen="block",              # the last block has feature_dim channels, or (as published) 4 width, and a linear layer follows where they differ ("linear")
     ):
-        super().__init__(skeleton, feature_dim, in_channels, pool, name="unik", width=width, frames=frames, persons=persons, heads=heads, widen=widen)
-        if widen not in ("block", "linear"): raise EncoderError(f"widen is 'block' or 'linear', got {widen!r}")
-        last = feature_dim if widen == "block" else 4 * width
-        self.persons, self.data_bn = persons, nn.BatchNorm1d(persons * len(skeleton) * in_channels)
-        plan = [(width, 1)] * 4 + [(2 * width, 2)] + [(2 * width, 1)] * 2 + [(4 * width, 2), (4 * width, 1), (last, 1)]
-        cins = [in_channels] + [c for c, _ in plan]
-        self.blocks = nn.ModuleList(UNIKBlock(cin, cout, len(skeleton), stride, i > 0, heads) for i, (cin, (cout, stride)) in enumerate(zip(cins, plan)))
-        self.widen = nn.Linear(last, feature_dim) if last != feature_dim else nn.Identity()
+        if min(width, feature_dim, heads) < 1: raise EncoderError(f"expected width, feature_dim and heads of 1 or more, got {width}, {feature_dim} and {heads}")
+        make = lambda i, cin, cout, stride: UNIKBlock(cin, cout, len(skeleton), stride, i > 0, heads)
+        super().__init__(make, skeleton, width, feature_dim, in_channels, persons, pool, widen, name="unik", frames=frames, heads=heads)
 
 # %% ../../nbs/encoders/06_unik.ipynb #c008
-def _persons_apart(self, x):
-    "(N M,C,T,V), after the batch norm that sees all persons of a clip: entry (m V + v) C + c."
-    N, C, T, V, M = x.shape
-    if M != self.persons:
-        raise EncoderError(f"expected {self.persons} person slots on axis 4, got {M} in shape {tuple(x.shape)}; build the encoder with persons={M}, or pad with zeros or leave out persons")
-    x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(N, M * V * C, T))
-    return x.view(N, M, V, C, T).permute(0, 1, 3, 4, 2).reshape(N * M, C, T, V)
-
-def _body(self, clips, edges):
-    for block in self.blocks: clips = block(clips, edges)
-    return clips
-def _encode_map(self, clips, edges=None):
-    "(B,C,T,V) after `persons_apart` -> (B, feature_dim, T/4, V)"
-    return self.widen(self.body(clips, edges).movedim(1, 3)).movedim(3, 1)
-def _encode(self, clips, edges=None):
-    "(B,C,T,V) -> (B, feature_dim): the mean comes first, the linear layer (if there is one) after it, which is the same and cheaper."
-    return self.widen(self.body(clips, edges).mean((2, 3)))
-UNIK.persons_apart, UNIK.body, UNIK.encode_map, UNIK.encode = _persons_apart, _body, _encode_map, _encode
-
-# %% ../../nbs/encoders/06_unik.ipynb #c009
-_at = lambda part: lambda m: f"blocks.{int(m[1]) - 1}.{part.format(*m.groups())}"
-UNIK.released = (
-    (r"^l(\d+)\.s_unit\.conv_a\.(\d)\.", _at("joints.a.{1}.")), (r"^l(\d+)\.s_unit\.conv_b\.(\d)\.", _at("joints.b.{1}.")),
-    (r"^l(\d+)\.s_unit\.conv_d\.(\d)\.", _at("joints.value.{1}.")), (r"^l(\d+)\.s_unit\.", _at("joints.")),
-    (r"^l(\d+)\.t_unit\.conv\.", _at("time.")), (r"^l(\d+)\.t_unit\.bn\.", _at("bn.")),
-    (r"^l(\d+)\.residual\.conv\.", _at("residual.0.")), (r"^l(\d+)\.residual\.bn\.", _at("residual.1.")), (r"^(fc\..*)$", None))
+_joints = r"^l(\d+)\.s_unit\."
+UNIK.released = ((_joints + r"conv_a\.(\d+)\.", at("joints.a.{1}.")), (_joints + r"conv_b\.(\d+)\.", at("joints.b.{1}.")), (_joints + r"conv_d\.(\d+)\.", at("joints.value.{1}.")),
+                 (_joints, at("joints.")), (r"^l(\d+)\.t_unit\.conv\.", at("time.")), (r"^l(\d+)\.t_unit\.bn\.", at("bn.")),
+                 (r"^l(\d+)\.residual\.conv\.", at("residual.0.")), (r"^l(\d+)\.residual\.bn\.", at("residual.1.")), (r"^fc\.", None))

@@ -28,15 +28,16 @@ def accuracy(network, data):
     return (found == torch.as_tensor(data.y)).float().mean().item()
 
 
-def run(data, protocol, epochs, width, feature_dim, seed, batch_size=32, lr=.1, dropout=.1):
-    "Train on one protocol's training clips; accuracy on its test clips after the last epoch."
-    train, test = data.split(protocol)
+def run(data, protocol, epochs, width, feature_dim, seed, batch_size=32, lr=.1, encoder="stgcn", **settings):
+    "Train on one protocol's training clips (or on the first of a pair of sets); accuracy on its test clips after the last epoch."
+    train, test = data if isinstance(data, tuple) else data.split(protocol)
     torch.manual_seed(seed)
-    encoder = create_encoder("stgcn", data.skeleton, width=width, feature_dim=feature_dim, persons=data.x.shape[4], dropout=dropout)
-    network = nn.Sequential(encoder, nn.Linear(feature_dim, len(data.classes)))
+    if encoder == "stgcn": settings = {"dropout": .1, **settings}
+    encoder = create_encoder(encoder, train.skeleton, width=width, feature_dim=feature_dim, frames=train.shape[2], persons=train.shape[4], **settings)
+    network = nn.Sequential(encoder, nn.Linear(feature_dim, len(train.classes)))
     optimizer = torch.optim.SGD(network.parameters(), lr, momentum=.9, nesterov=True, weight_decay=1e-4)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    order, chance, augment, y = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1), BA(skeleton=data.skeleton), torch.as_tensor(train.y)
+    order, chance, augment, y = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1), BA(skeleton=train.skeleton), torch.as_tensor(train.y)
     start = time.perf_counter()
     for epoch in range(epochs):
         network.train()

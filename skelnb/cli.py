@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['app', 'main', 'CourseError', 'course_folder', 'lab_command', 'lab_environment', 'lab', 'prepare', 'recipe',
-           'pretrain', 'scores', 'evaluate', 'curve_svg', 'demo_page', 'run_demo', 'demo', 'examine', 'doctor']
+           'pretrain', 'scores', 'evaluate', 'predict', 'export', 'convert', 'curve_svg', 'demo_page', 'run_demo',
+           'demo', 'examine', 'doctor']
 
 # %% ../nbs/99_cli.ipynb #c005
 import json, os, subprocess, sys, time
@@ -137,7 +138,7 @@ def pretrain(data: Annotated[str, typer.Argument(help="a set by name (synthetic-
              recipe: Annotated[Optional[str], typer.Option(help="a method's name or a JSON file: settings as skelnb recipe prints them; options given beside it win")] = None,
              sets: Annotated[Optional[list[str]], typer.Option("--set", help="any setting of the method or its training: --set lambda_h=1 (may be given again)")] = None,
              method: Annotated[str, typer.Option(help="skeletonclr, aimclr, hiclr, crossclr, skeletonbyol, cmal or acl")] = "cmal",
-             encoder: Annotated[Optional[str], typer.Option(help="stgcn, or tcn: small and quick (default: stgcn)")] = None,
+             encoder: Annotated[Optional[str], typer.Option(help="stgcn, gru, dsta, ctrgcn, unik, or tcn: small and quick (default: stgcn)")] = None,
              width: Annotated[Optional[int], typer.Option(help="channels of the first stage (default 8; 16 in the papers)")] = None,
              feature_dim: Annotated[Optional[int], typer.Option(help="size of a feature (default 64; 256 or 512 in the papers)")] = None,
              stream: Annotated[Optional[str], typer.Option(help="joint, motion, bone, or several: joint+motion+bone (default: joint)")] = None,
@@ -145,6 +146,7 @@ def pretrain(data: Annotated[str, typer.Argument(help="a set by name (synthetic-
              lr: Annotated[Optional[float], typer.Option(help="default 0.1")] = None,
              tau: Annotated[Optional[float], typer.Option(help="decay of the target network (default: the method's)")] = None,
              weights: Annotated[Optional[str], typer.Option(help="first weights: released (as the papers' code) or own (as the layers draw them)")] = None,
+             frames: Annotated[int, typer.Option(help="frames a clip: of the set that is loaded by name")] = 50,
              seed: Annotated[int, typer.Option()] = 0,
              val: Annotated[float, typer.Option(help="share of the training subjects held out for the monitor; 0: none, no monitor")] = .2,
              mixed_precision: Annotated[str, typer.Option(help="no or bf16")] = "no",
@@ -155,7 +157,7 @@ def pretrain(data: Annotated[str, typer.Argument(help="a set by name (synthetic-
     skelnb pretrain synthetic-small --recipe hiclr --out data/runs/hiclr
     """
     from skelnb.data import load
-    clips = load(data)
+    clips = load(data, frames=frames)
     train, *held_out, _ = clips.split(protocol or clips.protocols()[0], val=val, seed=seed)
     given = dict(encoder=encoder, width=width, feature_dim=feature_dim, streams=stream and stream.split("+"), epochs=epochs, batch_size=batch_size, lr=lr, tau=tau, weights=weights)
     changes = {k: v for k, v in given.items() if v is not None} | _changes(sets)
@@ -193,6 +195,10 @@ def scores(encoder, train, test, val=None, stream="joint", seed=0, which=("knn",
     return found
 
 # %% ../nbs/99_cli.ipynb #c014
+def _frames(encoder):
+    "How many frames a clip had when the encoder (or the first of several) was made."
+    return (next(iter(encoder.values())) if isinstance(encoder, dict) else encoder).config.get("frames", 50)
+
 @app.command()
 def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors")],
              data: Annotated[str, typer.Argument(help="a set by name or a prepared folder")],
@@ -207,7 +213,8 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
     """
     from skelnb.data import load
     from skelnb.train.checkpoint import load_weights, write_json
-    encoder, clips = load_weights(weights), load(data)
+    encoder = load_weights(weights)
+    clips = load(data, frames=_frames(encoder))
     protocol = protocol or clips.protocols()[0]
     train, test = clips.split(protocol)
     found = scores(encoder, train, test, stream=stream, seed=seed, which=tuple(which.split(",")))
@@ -215,6 +222,68 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
     if out: write_json(out, dict(weights=str(weights), data=data, protocol=protocol, stream=stream, seed=seed, **found))
 
 # %% ../nbs/99_cli.ipynb #c016
+@app.command()
+def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton (NTU RGB+D), .json (NW-UCLA) or .npy (3, frames, joints, persons)")],
+            weights: Annotated[Path, typer.Option(help="an encoder's .safetensors")],
+            data: Annotated[str, typer.Option(help="labelled clips to compare with: a set by name or a prepared folder")],
+            protocol: Annotated[Optional[str], typer.Option(help="compare with this split's training clips only (default: with all clips)")] = None,
+            stream: Annotated[str, typer.Option(help="joint, motion or bone: the one the encoder was trained on")] = "joint",
+            k: Annotated[int, typer.Option(help="how many of the nearest clips vote")] = 20,
+            nearest: Annotated[int, typer.Option(help="how many of them are shown")] = 5,
+            out: Annotated[Path, typer.Option(help="the page")] = Path("prediction.html")):
+    """Name one recording: the classes its nearest known clips vote for, and those clips, playing beside it.
+
+    Example: skelnb predict a01_s05_e00_v01.json --weights data/runs/ucla-cmal/last.safetensors --data nw-ucla
+    """
+    from skelnb.data import load
+    from skelnb.explore.predict import bank_rows, predict as ask, read_clip
+    from skelnb.train.checkpoint import load_weights
+    clip, encoder = read_clip(file), load_weights(weights)
+    bank = load(data, frames=_frames(encoder))
+    if protocol: bank = bank.split(protocol)[0]
+    found = ask(encoder, clip, bank, k=k, nearest=nearest, stream=stream, rows=bank_rows(encoder, bank, weights, stream))
+    print(found.classes(.01).to_string(index=False, formatters={"vote": "{:.1%}".format}))
+    print(found.nearest().head(nearest).drop(columns="row").to_string(index=False, formatters={"cosine": "{:.4f}".format}))
+    print("\n".join([found.usual(), *found.notes, f"open {found.save(out)}"]))
+
+# %% ../nbs/99_cli.ipynb #c017
+@app.command()
+def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors")],
+           out: Annotated[Optional[Path], typer.Option(help="file to write (default: WEIGHTS with the ending .onnx; of several streams one file each)")] = None,
+           frames: Annotated[Optional[int], typer.Option(help="frames of the clips it will take (default: as trained)")] = None,
+           persons: Annotated[Optional[int], typer.Option(help="persons of the clips it will take (default: as trained)")] = None):
+    """Write an encoder as ONNX for programs without Python; refused unless ONNX Runtime gives torch's numbers.
+
+    Example: skelnb export data/runs/ucla-cmal/last.safetensors --out encoder.onnx
+    """
+    from skelnb.train.checkpoint import load_weights
+    from skelnb.train.export import export_onnx
+    encoder, out = load_weights(weights), out or weights.with_suffix(".onnx")
+    many = encoder if isinstance(encoder, dict) else {"": encoder}
+    for stream, one in many.items():
+        path = export_onnx(one, out.with_stem(f"{out.stem}-{stream}") if stream else out, frames, persons, meta={"weights": weights.name, "stream": stream or "joint"})
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against torch")
+
+# %% ../nbs/99_cli.ipynb #c018
+@app.command()
+def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetensors of released code (SkeletonCLR, AimCLR, CrosSCLR, HiCLR, ACL, CTR-GCN, UNIK, CMD)")],
+            out: Annotated[Optional[Path], typer.Option(help="file to write (default: CHECKPOINT with the ending .safetensors)")] = None,
+            prefix: Annotated[Optional[str], typer.Option(help="which network in it, e.g. encoder_q. (default: the one trained by gradient)")] = None,
+            skeleton: Annotated[Optional[str], typer.Option(help="layout of its joints (default: the known one with that many)")] = None):
+    """Take the encoder out of a checkpoint of the authors' code: strict, and without running anything in the file.
+
+    Example: skelnb convert hiclr_ntu60_xview_joint.pt --out hiclr-joint.safetensors
+    """
+    from skelnb.encoders.released import open_released
+    from skelnb.train.checkpoint import save_weights
+    out = out or checkpoint.with_suffix(".safetensors")
+    if out.exists() and out.samefile(checkpoint): raise ValueError(f"{out} is the checkpoint itself; choose another file with --out")
+    encoder = open_released(checkpoint, skeleton, prefix)
+    for stream, e in (encoder if isinstance(encoder, dict) else {"": encoder}).items():
+        print(f"{stream or 'encoder'}: {e.config['name']}, width {e.config['width']}, {e.feature_dim} features, {e.skeleton.name}")
+    print(f"written: {save_weights(out, encoder, {'converted from': checkpoint.name})}")
+
+# %% ../nbs/99_cli.ipynb #c020
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>skelnb demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}}
@@ -238,7 +307,7 @@ def curve_svg(history, width=640, height=180):
             f'<polyline fill="none" stroke="#0072b2" stroke-width="2" points="{" ".join(at(i, v) for i, v in enumerate(loss))}"/>'
             + text(4, 24, f"{high:.2f}") + text(4, height - 28, f"{low:.2f}") + text(50, height - 6, f"loss, epochs 1 to {len(loss)}") + "</svg>")
 
-# %% ../nbs/99_cli.ipynb #c017
+# %% ../nbs/99_cli.ipynb #c021
 def demo_page(result, history, player_html, explorer_html):
     "The demo's one HTML page as text; `result` is what `demo` also writes as JSON."
     rows = [("k nearest neighbours, accuracy", "knn"), ("linear classifier, accuracy (last epoch)", "linear_last"), ("clusters against actions, NMI", "nmi")]
@@ -253,7 +322,7 @@ def demo_page(result, history, player_html, explorer_html):
             "is chosen to train in a minute: results on real recordings with ST-GCN stand in the README.")
     return _PAGE.format(intro=intro, player=player_html, table=table, note=note, curve=curve_svg(history), explorer=explorer_html)
 
-# %% ../nbs/99_cli.ipynb #c018
+# %% ../nbs/99_cli.ipynb #c022
 def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
     "Train CMAL with the quick encoder and measure it; returns the result dict, the history, the trained encoder and the split."
     import copy
@@ -271,7 +340,7 @@ def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
                   trained=scores(model.encoders["joint"], train, test, seed=seed), nearest_neighbour=nearest_neighbour(train, test).accuracy)
     return result, history, model.encoders["joint"], train, test
 
-# %% ../nbs/99_cli.ipynb #c019
+# %% ../nbs/99_cli.ipynb #c023
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weights and the scores")] = Path("skelnb-demo"),
          epochs: Annotated[int, typer.Option(help="epochs of CMAL")] = 60, seed: Annotated[int, typer.Option()] = 0):
@@ -295,7 +364,7 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weight
     for who in ("untrained", "calibrated", "trained"): print(f"{who:10s} " + "  ".join(f"{k} {100 * v:.1f} %" for k, v in result[who].items()))
     print(f"open {out / 'index.html'}")
 
-# %% ../nbs/99_cli.ipynb #c021
+# %% ../nbs/99_cli.ipynb #c025
 def examine():
     "What the doctor finds on this machine, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
     import importlib.metadata as im, platform, shutil
@@ -313,7 +382,7 @@ def examine():
     found.append(("ok" if prepared else "note", "prepared sets: " + (", ".join(prepared) or "none yet; the embedded ones are made on first use")))
     return found
 
-# %% ../nbs/99_cli.ipynb #c022
+# %% ../nbs/99_cli.ipynb #c026
 @app.command()
 def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder to look into (default: the installation)")] = None):
     """Say what is installed and prepared; or, given a folder, which recordings lie in it, what is missing, and what to do next.

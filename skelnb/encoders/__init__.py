@@ -10,4 +10,5 @@ _reexport(__name__, {
     "dsta": "DSTA",
     "ctrgcn": "CTRGCN",
     "unik": "UNIK",
+    "released": "open_released read_state released_parts",
 })

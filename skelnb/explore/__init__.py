@@ -8,6 +8,7 @@ _reexport(__name__, {
     "embedding": "explore_embedding embed align",
     "similarity": "explore_similarity batch_similarities label_quality SimilarityRecorder save_similarities load_similarities SimilarityError",
     "collapse": "alignment uniformity effective_rank feature_deviation collapse_report CollapseRecorder watch_collapse CollapseError",
+    "predict": "predict Prediction read_clip fit_clip bank_rows PredictError",
     "joints": "explore_joints joint_importance joint_motion share hide links Links strongest OCCLUSIONS JointsError",
 })
 

@@ -6,4 +6,5 @@ _reexport(__name__, {
     "pretrain": "pretrain",
     "recipes": "recipe Recipe RecipeError",
     "checkpoint": "save_checkpoint load_checkpoint save_weights load_weights",
+    "export": "export_onnx run_onnx onnx_notes",
 })

@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['frame_rows', 'GRULayer', 'GRU']
 
-# %% ../../nbs/encoders/03_gru.ipynb #c002
+# %% ../../nbs/encoders/03_gru.ipynb #c011
 import torch
 from torch import nn
 from ..skeleton import NTU25
 from .core import Encoder, EncoderError
 
-# %% ../../nbs/encoders/03_gru.ipynb #c003
+# %% ../../nbs/encoders/03_gru.ipynb #c012
 def frame_rows(
     clips,              # (B,C,T,V M): the persons of a joint beside each other
     persons=1,          # M
@@ -18,7 +18,7 @@ def frame_rows(
     B, C, T, _ = clips.shape
     return clips.view(B, C, T, -1, persons).permute(2, 0, 3, 1, 4).reshape(T, B, -1)
 
-# %% ../../nbs/encoders/03_gru.ipynb #c004
+# %% ../../nbs/encoders/03_gru.ipynb #c015
 class GRULayer(nn.Module):
     """Two GRUs beside each other, (T,B,I) -> (T,B,2H). `onward` reads from the first frame to the last, `back` from the last to the first;
     stepped: `back` reads onward too, which is what remains of it when frames are handed over one at a time."""
@@ -38,7 +38,7 @@ class GRULayer(nn.Module):
         back = self.back(x)[0] if self.stepped else self.back(x.flip(0))[0].flip(0)
         return torch.cat([self.onward(x)[0], back], 2)
 
-# %% ../../nbs/encoders/03_gru.ipynb #c005
+# %% ../../nbs/encoders/03_gru.ipynb #c018
 class GRU(Encoder):
     """Bidirectional GRU over the frames, each one row of all coordinates: (N,C,T,V,M) -> (N, feature_dim). Source: ACL Table II names it; the numbers of layers and
     units are its released code's, the file itself was not released."""
@@ -70,7 +70,7 @@ class GRU(Encoder):
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Identity() if feature_dim == 2 * width else nn.Linear(2 * width, feature_dim)
 
-# %% ../../nbs/encoders/03_gru.ipynb #c006
+# %% ../../nbs/encoders/03_gru.ipynb #c019
 def _persons_apart(self, x):
     "All persons of a clip in one row, (N,C,T,V M); or one by one, as in every other encoder."
     if not self.together: return Encoder.persons_apart(self, x)
@@ -87,6 +87,6 @@ def _encode(self, clips, edges=None):
     return self.out(self.layers[-1](x, last=True) if self.read == "last" else self.layers[-1](x).mean(0))
 GRU.persons_apart, GRU.encode = _persons_apart, _encode
 
-# %% ../../nbs/encoders/03_gru.ipynb #c007
+# %% ../../nbs/encoders/03_gru.ipynb #c035
 GRU.released = ((r"^encoder\.gru\.(\w+)_l(\d+)_reverse$", r"layers.\2.back.\1_l0"), (r"^encoder\.gru\.(\w+)_l(\d+)$", r"layers.\2.onward.\1_l0"),
                 (r"^input_norm\.", "data_bn."), (r"^fc\.", None))

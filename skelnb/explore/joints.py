@@ -5,7 +5,7 @@ __all__ = ['OCCLUSIONS', 'SUBSETS', 'STATE', 'MOST_CLIPS', 'MOST_ENCODERS', 'COL
            'joint_motion', 'share', 'Links', 'links', 'strongest', 'pack_matrix', 'unpack_matrix', 'StaticJoints',
            'explore_joints']
 
-# %% ../../nbs/explore/04_joints.ipynb #c003
+# %% ../../nbs/explore/04_joints.ipynb #c010
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ from . import similarity
 from .embedding import _clips, _fold
 from ..player import module_js, project, safe_json, unpack, _paint
 
-# %% ../../nbs/explore/04_joints.ipynb #c004
+# %% ../../nbs/explore/04_joints.ipynb #c011
 class JointsError(ValueError):
     "Clips, joints, an encoder or settings that do not fit together: the message says what was expected, what came and what to try."
 
@@ -42,7 +42,7 @@ def _joints(which, skeleton):
     if not found: raise JointsError("joints: expected at least one joint or group of joints, got none")
     return found
 
-# %% ../../nbs/explore/04_joints.ipynb #c005
+# %% ../../nbs/explore/04_joints.ipynb #c013
 def _places(groups, skeleton, how):
     "(G,V) int64: the joint whose position each joint takes when its group is hidden; a joint that is not hidden takes its own."
     at = torch.arange(len(skeleton)).repeat(len(groups), 1)
@@ -63,7 +63,7 @@ def _others(x, how, reference=None):
     r = x if reference is None else torch.as_tensor(reference).to(x)
     return r.sum((0, 2, 4), keepdim=True) / there(r).sum().clamp(min=1) * there(x)
 
-# %% ../../nbs/explore/04_joints.ipynb #c006
+# %% ../../nbs/explore/04_joints.ipynb #c014
 def hide(
     x,                  # (N,C,T,V,M) joints in metres
     skeleton,           # their layout
@@ -96,7 +96,7 @@ def _checked(x, skeleton, how):
     if not len(x) or not torch.isfinite(x).all(): raise JointsError("expected at least one clip, without NaN or infinity" + (f"; {int((~torch.isfinite(x)).flatten(1).any(1).sum())} of {len(x)} clips hold some" if len(x) else ", got none"))
     return x.float() if not x.is_floating_point() else x
 
-# %% ../../nbs/explore/04_joints.ipynb #c007
+# %% ../../nbs/explore/04_joints.ipynb #c019
 @torch.no_grad()
 def joint_importance(
     encoder,            # clips (N,C,T,V,M) -> features (N,D), with a .skeleton
@@ -104,11 +104,11 @@ def joint_importance(
     how="still",        # "still" | "parent" | "centre" | "typical": what a hidden joint becomes, see OCCLUSIONS
     *, window:int=None, # hide for so many frames at a time, moment after moment; None: in the whole clip
     joints=None,        # groups of joints to hide together, as a list of lists or a dict; None: every joint alone
-    target=None,        # callable: features (B,D) -> scores (B,), or (B,K) of which column y counts; None: how far the feature moves
+    target=None,        # callable: features (B,D) -> scores (B,), or (B,K) of which column y counts; None: how far the feature turns
     y=None,             # (N,) with a target of K columns: which one counts for each clip
     stream="joint",     # what the encoder is shown: 'joint', 'motion' or 'bone'
     reference=None,     # "typical": clips (N',C,T,V,M) whose mean pose counts; None: those in x
-    batch_size:int=512, # hidden copies sent through the encoder at a time
+    batch_size:int=256, # hidden copies sent through the encoder at a time
 )->torch.Tensor:        # (N,V), or (N,V,W) with a window; (N,G) or (N,G,W) with G groups of joints
     """How much the answer depends on each joint, by hiding it: 1 - cosine of the features with and without it, or the drop of the target's score.
     In eval mode; the encoder is as it was afterwards. Source: occlusion, Zeiler and Fergus 2014, section 4.2, with joints in place of patches."""
@@ -128,7 +128,7 @@ def joint_importance(
     found = torch.cat(out).view(N, G, W).float()
     return found[..., 0] if window is None else found
 
-# %% ../../nbs/explore/04_joints.ipynb #c008
+# %% ../../nbs/explore/04_joints.ipynb #c020
 def _skeleton(encoder):
     skeleton = getattr(encoder, "skeleton", None)
     if not callable(encoder) or not hasattr(skeleton, "parents"): raise JointsError(f"expected an encoder with a .skeleton (see create_encoder), got {type(encoder).__name__}; of a method take method.encoders['joint']")
@@ -155,7 +155,7 @@ def _score(f, target, y):
     if s.shape != f.shape[:1]: raise JointsError(f"target: expected one score a clip, ({len(f)},), or ({len(f)},K) with y, got {tuple(s.shape)}" + ("" if y is None else f" and y of {len(torch.as_tensor(y))}"))
     return s
 
-# %% ../../nbs/explore/04_joints.ipynb #c009
+# %% ../../nbs/explore/04_joints.ipynb #c023
 def joint_motion(
     x,                  # (N,C,T,V,M) joints in metres
 )->torch.Tensor:        # (N,V) metres a frame
@@ -176,7 +176,7 @@ def share(
     if on.dtype != torch.bool: on = torch.zeros(w.shape[1], dtype=torch.bool).index_fill(0, on.long(), True)
     return (w * on).sum(1) / w.sum(1)
 
-# %% ../../nbs/explore/04_joints.ipynb #c010
+# %% ../../nbs/explore/04_joints.ipynb #c026
 SUBSETS = {("stgcn", "spatial"): ("itself", "from a joint as far out or farther", "from a joint nearer the centre"),
            ("ctrgcn", None): ("itself", "inward: from child to parent", "outward: from parent to child")}
 
@@ -190,7 +190,7 @@ class Links:
     learned: torch.Tensor = None    # (K,V,V) a learned edge importance minus its start 1, on the graph's edges; None: the block has none
     def __repr__(self): return f"Links({self.name}: {', '.join(self.heads)}; {'computed from each clip' if self.per_clip else 'the same for every clip'})"
 
-# %% ../../nbs/explore/04_joints.ipynb #c011
+# %% ../../nbs/explore/04_joints.ipynb #c027
 def links(
     encoder,                        # an Encoder
     x,                              # (N,C,T,V,M) joints in metres
@@ -211,7 +211,7 @@ def links(
         out.append(Links(name, tuple(heads), a, per_clip, _learned(encoder, name, a)))
     return out
 
-# %% ../../nbs/explore/04_joints.ipynb #c012
+# %% ../../nbs/explore/04_joints.ipynb #c028
 def _heads(encoder, K):
     config = getattr(encoder, "config", {})
     known = SUBSETS.get((config.get("name"), config.get("strategy")), ())
@@ -245,7 +245,7 @@ def strongest(
     order = size.flatten().sort(descending=True, stable=True).indices[:n].tolist()
     return [(i // len(m), i % len(m), m.flatten()[i].item()) for i in order if size.flatten()[i] > 0]
 
-# %% ../../nbs/explore/04_joints.ipynb #c013
+# %% ../../nbs/explore/04_joints.ipynb #c031
 def pack_matrix(
     m,                  # (V,V) float
 )->bytes:               # float32 scale, uint16 number of kept cells (65535: all), cells
@@ -264,7 +264,7 @@ def unpack_matrix(data, V, at=0):   # bytes, number of joints, where to begin
     else: q[np.frombuffer(data, "<u2", n, at)] = np.frombuffer(data, "i1", n, at + 2 * n); at += 3 * n
     return (q * scale).reshape(V, V), at
 
-# %% ../../nbs/explore/04_joints.ipynb #c014
+# %% ../../nbs/explore/04_joints.ipynb #c033
 _JS = pathlib.Path(str(files("skelnb"))) / "static/joints.js"
 STATE = "names encoders importance moments moments_scale motion maps persons frames window told clip encoder beside colour block head strongest selected fps left".split()
 MOST_CLIPS, MOST_ENCODERS, COLOUR = 24, 6, ("importance", "moment", "motion", "none")
@@ -272,7 +272,7 @@ MOST_CLIPS, MOST_ENCODERS, COLOUR = 24, 6, ("importance", "moment", "motion", "n
 @dataclass
 class _Seen:
     "What was measured of one encoder."
-    name: str; importance: torch.Tensor; moments: torch.Tensor; links: list
+    name: str; importance: torch.Tensor; moments: torch.Tensor; links: list; how: str; score: bool
 
 def _round(a): return [[float(f"{v:.4g}") for v in row] for row in np.asarray(a, "f8")]
 
@@ -288,10 +288,10 @@ def _page_state(seen, motion, rows, M):
             if b.learned is not None: parts += [(h, "learned", b.learned[k][None], False) for k, h in enumerate(b.heads)]
             blocks.append(dict(name=b.name, heads=[dict(text=h, kind=kind, own=own) for h, kind, _, own in parts]))
             for _, _, m, own in parts: maps += [pack_matrix(m[n * M + p]) for n in rows for p in range(M)] if own else [pack_matrix(m[0])]
-        encoders.append(dict(name=s.name, blocks=blocks))
+        encoders.append(dict(name=s.name, blocks=blocks, how=OCCLUSIONS[s.how], score=s.score))
     return dict(encoders=encoders, importance=[_round(s.importance[rows]) for s in seen], moments=b"".join(moments), moments_scale=scales, motion=_round(motion[rows]), maps=b"".join(maps))
 
-# %% ../../nbs/explore/04_joints.ipynb #c015
+# %% ../../nbs/explore/04_joints.ipynb #c034
 def _store(e, rows, frames):
     "Clips for the browser and how many frames of them are kept."
     packed, _ = _clips(e.data, rows, e.fps, frames)
@@ -335,7 +335,7 @@ class _Explorer(similarity._Explorer):
         return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
     def __repr__(self): return f"Joints({len(self.data)} clips, {', '.join(s.name for s in self.seen)})"
 
-# %% ../../nbs/explore/04_joints.ipynb #c016
+# %% ../../nbs/explore/04_joints.ipynb #c035
 class StaticJoints(_Explorer):
     "The explorer where anywidget is not installed: the page works, but does not talk to Python."
     def __init__(self, **state): self.__dict__.update(state)
@@ -348,7 +348,7 @@ def _shown_map(seen, block, head, clip, M):
     every += [(h, b.maps[r, k]) for k, h in enumerate(b.heads)] + ([] if b.learned is None else [(f"learned: {h}", b.learned[k]) for k, h in enumerate(b.heads)])
     return every[min(head, len(every) - 1)][1], every[min(head, len(every) - 1)][0]
 
-# %% ../../nbs/explore/04_joints.ipynb #c017
+# %% ../../nbs/explore/04_joints.ipynb #c036
 def _png(e):
     "One row an encoder: three moments with joints by importance, and the shown matrix. A small PNG, or None where matplotlib is missing."
     try: from PIL import Image; from matplotlib.figure import Figure; from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -373,7 +373,7 @@ def _png(e):
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(48).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../../nbs/explore/04_joints.ipynb #c018
+# %% ../../nbs/explore/04_joints.ipynb #c037
 @cache
 def _live_explorer():
     "The widget class, made on first use so that this module needs no widgets; None without anywidget."
@@ -405,12 +405,12 @@ def _wrong(name, value, e):
     if value in fits: return None
     return f"{name}: expected {f'{fits[0]} to {fits[-1]}' if isinstance(fits, range) else 'one of ' + ', '.join(repr(f) if not f else f for f in fits)}, got {value!r}"
 
-# %% ../../nbs/explore/04_joints.ipynb #c019
+# %% ../../nbs/explore/04_joints.ipynb #c038
 def explore_joints(
     data,               # SkeletonData of some clips (a subset), or clips (N,C,T,V,M)
     encoders,           # {name: encoder}: one, or several of the same layout to compare
     *, labels=None,     # one text a clip; None: the class of each
-    how="still",        # what a hidden joint becomes, see OCCLUSIONS
+    how="still",        # what a hidden joint becomes, see OCCLUSIONS; or {name: how}
     window:int=None,    # frames hidden at a time, for "importance of the moment"; None: an eighth of the clip
     target=None,        # callable, or {name: callable}: see `joint_importance`; y are the clips' classes
     reference=None,     # clips whose mean pose is "typical", see `joint_importance`
@@ -430,9 +430,9 @@ def explore_joints(
     per = lambda given, name: given.get(name) if isinstance(given, dict) else given
     window = window or max(1, math.ceil(T / 8)); seen = []
     for name, e in encoders.items():
-        s, t = per(stream, name) or "joint", per(target, name)
-        kw = dict(how=how, reference=reference, target=t, y=None if t is None else data.y, stream=s)
-        seen.append(_Seen(str(name), joint_importance(e, x, **kw), joint_importance(e, x, window=window, **kw), links(e, x, stream=s, channels=channels)))
+        s, t, h = per(stream, name) or "joint", per(target, name), per(how, name) or "still"
+        kw = dict(how=h, reference=reference, target=t, y=None if t is None else data.y, stream=s)
+        seen.append(_Seen(str(name), joint_importance(e, x, **kw), joint_importance(e, x, window=window, **kw), links(e, x, stream=s, channels=channels), h, t is not None))
     motion = joint_motion(x); names = [s.name for s in seen]
     state = _page_state(seen, motion, range(N), M) | dict(names=list(skeleton.names), told=_told(data, labels), persons=M, frames=T, window=window, clip=clip, encoder=names[0] if encoder is None else encoder,
         beside=(names[1] if len(names) > 1 else "") if beside is None else beside, colour=colour, block=block, head=head, strongest=strongest, selected=list(selected), fps=float(fps), left=0)
@@ -443,7 +443,7 @@ def explore_joints(
     e.store = _store(e, range(N), None)
     return e
 
-# %% ../../nbs/explore/04_joints.ipynb #c020
+# %% ../../nbs/explore/04_joints.ipynb #c039
 def _as_data(data, skeleton, labels):
     "SkeletonData, also of plain clips."
     from skelnb.data.dataset import SkeletonData

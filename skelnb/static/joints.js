@@ -219,7 +219,7 @@ function render({ model, el }) {
     for (const v of selected) if (!shown.includes(v)) shown.push(v);
     const top = Math.max(...own.flat(), ...moved), bar = v => `${78 * v / top}%`, focused = rows.findIndex(r => r.b === (root.getRootNode().activeElement || null));
     ranks.replaceChildren(); rows.length = 0;
-    const header = node("div", "skelnb-rank skelnb-rank-head", ranks); node("span", "", header, "joint"); node("span", "", header, "share of the importance"); node("span", "", header, "when");
+    const header = node("div", "skelnb-rank skelnb-rank-head", ranks); node("span", "", header, "joint"); node("span", "", header, "share of importance"); node("span", "", header, "when");
     for (const v of shown) {
       const b = node("button", "skelnb-rank", ranks), name = node("b", "", b, pretty(v)), bars = node("span", "skelnb-bars", b), when = node("span", "skelnb-when", b), c = node("canvas", "", when);
       b.type = "button"; name.title = names[v]; b.setAttribute("aria-pressed", String(selected.includes(v)));
@@ -242,7 +242,9 @@ function render({ model, el }) {
     }
     if (focused >= 0 && rows[focused]) rows[focused].b.focus();
     const mean = e => importance[e][clip].reduce((a, v) => a + v, 0) / V;
-    reading.textContent = `Hiding one joint in the whole clip changes the answer by ${shownNow.map(e => `${plain(mean(e))} (${encoders[e].name})`).join(", ")} on average. Black mark: the joint's share of the movement. When: hidden for ${span} frame${span > 1 ? "s" : ""} at a time; a click there goes to that moment.`;
+    const hows = [...new Set(shownNow.map(e => encoders[e].how))], of = e => shownNow.length > 1 ? ` (${encoders[e].name})` : "";
+    reading.textContent = `Hidden means: ${hows.length > 1 ? shownNow.map(e => `${encoders[e].how}${of(e)}`).join("; ") : hows[0]}. Hiding one joint in the whole clip ${shownNow.map((e, i) => `${i && encoders[e].score === encoders[shownNow[0]].score ? "" : encoders[e].score ? "lowers the score by " : "turns the feature by 1 \u2212 cosine = "}${plain(mean(e))}${of(e)}`).join(", ")}, on average over the joints. ` +
+      `Black mark: the joint's share of the movement. When: hidden for ${span} frame${span > 1 ? "s" : ""} at a time; a click there goes to that moment.`;
   }
 
   // --- the matrices ---
@@ -318,6 +320,12 @@ function render({ model, el }) {
     }
     if (shownNow.length > 1) shownNow.forEach((e, i) => chip(`background:${i ? OTHER : ink(HOT)}`, `bars: ${encoders[e].name}`));
   }
+  // Links that are as strong as the weakest one drawn, but not drawn.
+  function ties(e) {
+    const s = shownMatrix(e, mapPerson()), l = shownLinks(e, mapPerson());
+    if (l.length < count || !l.length) return 0;
+    return strongest(s.m, V, V * V, selected.length ? selected[0] : null).slice(l.length).filter(x => Math.abs(x[2]) === Math.abs(l[l.length - 1][2])).length;
+  }
   function words() {
     const e = shownNow[0], any = shownNow.filter(i => encoders[i].blocks.length);
     linksHead.textContent = any.length ? "Links between joints" : "No links";
@@ -335,8 +343,10 @@ function render({ model, el }) {
       panels[n].canvas.style.display = bare ? "none" : "";
       panels[n].canvas.setAttribute("aria-label", `matrix of ${V} by ${V} joints of ${encoders[i].name}. Row: the joint that gives, column: the joint that takes. Arrows go from cell to cell, N and P to the next and previous of the strongest links, space plays, escape lets go`);
     });
-    const said = [...new Set(any.map(i => `${any.length > 1 ? `${encoders[i].name}: ` : ""}${choiceOf(i).own ? "computed from this clip, other clips have others" : "the same for every clip"}${choiceOf(i).kind === "learned" ? "; what training added to or took from the edges, which all begin at 1" : ""}`))];
-    statement.textContent = any.length ? `${said.join(". ")}. Row: the joint that gives; column: the joint that takes. Framed: the links drawn on the body. Colours and widths go up to the largest entry of this matrix.`
+    const say = texts => new Set(texts).size === 1 ? [`${any.length > 1 ? "both: " : ""}${texts[0]}`] : any.map((i, n) => texts[n] && `${encoders[i].name}: ${texts[n]}`);
+    const whose = say(any.map(i => `${choiceOf(i).own ? "computed from this clip, other clips have others" : "the same for every clip"}${choiceOf(i).kind === "learned" ? "; what training added to or took from the edges, which all begin at 1" : ""}`));
+    const even = say(any.map(i => { const n = ties(i); return n && `${n} more link${n > 1 ? "s are" : " is"} just as strong as the last one drawn`; })).filter(t => t && !t.endsWith("0") && t !== "both: 0");
+    statement.textContent = any.length ? [...whose, ...even, "Row: the joint that gives; column: the joint that takes", "Framed: the links drawn on the body", "Colours and widths go up to the largest entry of this matrix"].map(t => `${t[0].toUpperCase()}${t.slice(1)}.`).join(" ")
       : "This encoder mixes the joints in plain linear layers: only its importance can be drawn.";
     const v = selected[0];
     link.textContent = !selected.length ? "Click a joint on the body, a line of the list or a cell of the matrix." : selected.length === 2 ? `${sentence(selected)}: ${any.map(i => `${plain(shownMatrix(i, mapPerson()).m[v * V + selected[1]])} (${encoders[i].name})`).join(", ")}` :

@@ -16,7 +16,7 @@ def joint_code(
     joints,             # V
     channels,           # C
 ):                      # (C,V) float32
-    "A different column for every joint: sines and cosines of its number, from fast to slow (Vaswani et al. 2017, section 3.5; DSTA section 3.3)."
+    "A different column for every joint: sines and cosines of its number, from fast to slow (Vaswani et al. 2017, section 3.5)."
     speed = 1e4 ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
     angle = speed[:, None] * torch.arange(joints, dtype=torch.float64)
     return torch.stack([angle.sin(), angle.cos()], 1).flatten(0, 1)[:channels].float()
@@ -28,7 +28,7 @@ def joint_scores(
     weight, bias,       # (2 K I,C,1,1) and (2 K I,): queries of the K heads, then their keys, I numbers each
     heads=3,            # K
 ):                      # (B,K,V,V)
-    "tanh of the mean over frames and numbers of query times key: entry [v,w] is how much joint w wants of joint v. Source: DSTA section 3.2, without softmax."
+    "tanh of the mean over frames and numbers of query times key: entry [v,w] is how much joint w wants of joint v. Source: Shi et al. 2020, section 3; tanh where others have softmax."
     (B, C, T, V), w = x.shape, weight.flatten(1)
     rows = x.permute(0, 2, 3, 1).reshape(B, T * V, C)                                     # a view, where channels are last in memory
     qk = torch.bmm(w.expand(B, -1, -1), rows.transpose(1, 2)).view(B, -1, T, V) + (w @ code + bias[:, None])[:, None]
@@ -101,7 +101,7 @@ def dsta_plan(
 # %% ../../nbs/encoders/04_dsta.ipynb #c022
 class DSTA(Encoder):
     """DSTA-Net as HiCLR configures it: attention between joints, convolution over time. (N,C,T,V,M) -> (N, feature_dim).
-    Source: Shi et al. 2020, sections 3.2 to 3.4; HiCLR section 4.2 and its released configuration."""
+    Source: Shi et al. 2020, section 3; HiCLR's implementation details and released configuration."""
     def __init__(self,
         skeleton=NTU25,             # layout of the joints; only their number and order matter, not the bones
         width=32,                   # channels of the first stage; the published network has 64

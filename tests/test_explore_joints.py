@@ -228,7 +228,7 @@ def test_what_cannot_be_explored(data):
 
 
 def test_a_page_keeps_to_its_size(data):
-    many = explore_joints(clips(12), {"DSTA": encoder("dsta"), "UNIK": encoder("unik")}, window=12, clip=9)
+    many = explore_joints(clips(12, frames=6), {"DSTA": encoder("dsta"), "UNIK": encoder("unik")}, window=6, clip=9)
     page = many.to_html()
     assert len(page) <= 265_000 and len(json.dumps({"data": {"text/html": page}})) < 300_000
     state = json.loads(page[page.rindex("staticModel(") + 12:page.rindex("), el}")])

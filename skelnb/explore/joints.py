@@ -177,8 +177,8 @@ def share(
     return (w * on).sum(1) / w.sum(1)
 
 # %% ../../nbs/explore/04_joints.ipynb #c026
-SUBSETS = {("stgcn", "spatial"): ("itself", "from a joint as far out or farther", "from a joint nearer the centre"),
-           ("ctrgcn", None): ("itself", "inward: from child to parent", "outward: from parent to child")}
+SUBSETS = {("stgcn", "spatial"): ("itself", "not nearer the centre", "nearer the centre"),
+           ("ctrgcn", None): ("itself", "inward", "outward")}
 
 @dataclass
 class Links:

@@ -46,7 +46,7 @@ const STYLES = `
 .skelnb-maps{display:grid;gap:10px}
 .skelnb-joints.two:not(.narrow) .skelnb-maps{grid-template-columns:minmax(0,calc(50% + 43px)) minmax(0,1fr)}
 .skelnb-map{position:relative;min-width:0;margin:0}
-.skelnb-map figcaption{font-size:12px;font-weight:650;font-style:normal;text-align:left;color:#1d1d1b;min-height:18px;overflow-wrap:anywhere;margin:0}
+.skelnb-map figcaption{font-size:12px;font-weight:650;font-style:normal;text-align:left;color:#1d1d1b;height:19px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;margin:0}
 .skelnb-map canvas{display:block;width:100%;outline:none;cursor:crosshair;border-radius:4px;touch-action:pan-y pinch-zoom}
 .skelnb-map canvas:focus{box-shadow:0 0 0 2px #fff,0 0 0 4px #0072b2}
 .skelnb-joints .skelnb-tip{position:absolute;pointer-events:none;padding:3px 8px;border-radius:5px;background:rgba(30,30,30,.9);color:#fff;font-size:12px;line-height:1.35;max-width:230px;white-space:pre-line;overflow-wrap:anywhere;display:none;z-index:2}`;
@@ -340,6 +340,7 @@ function render({ model, el }) {
     shownNow.forEach((i, n) => {
       const bare = !encoders[i].blocks.length;
       panels[n].caption.textContent = bare ? `${encoders[i].name} has no matrix between joints` : `${encoders[i].name}, block ${blockOf(i) + 1}: ${choiceOf(i).text}`;
+      panels[n].caption.title = panels[n].caption.textContent;
       panels[n].canvas.style.display = bare ? "none" : "";
       panels[n].canvas.setAttribute("aria-label", `matrix of ${V} by ${V} joints of ${encoders[i].name}. Row: the joint that gives, column: the joint that takes. Arrows go from cell to cell, N and P to the next and previous of the strongest links, space plays, escape lets go`);
     });

@@ -119,7 +119,7 @@ def topologies(
     found, handles = {}, []
     for name, module in encoder.named_modules():
         if isinstance(module, Topology):
-            handles.append(module.register_forward_hook(lambda m, i, o, name=name: found.update({name: o if o.ndim > 3 else o[None]})))
+            handles.append(module.register_forward_hook(lambda m, i, o, name=name: found.update({name: o.detach() if o.ndim > 3 else o.detach()[None]})))
     try: encoder(x, edges)
     finally:
         for h in handles: h.remove()

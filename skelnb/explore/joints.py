@@ -5,7 +5,7 @@ __all__ = ['OCCLUSIONS', 'SUBSETS', 'STATE', 'MOST_CLIPS', 'MOST_ENCODERS', 'COL
            'joint_motion', 'share', 'Links', 'links', 'strongest', 'pack_matrix', 'unpack_matrix', 'StaticJoints',
            'explore_joints']
 
-# %% ../../nbs/explore/04_joints.ipynb #c010
+# %% ../../nbs/explore/04_joints.ipynb #c009
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ from . import similarity
 from .embedding import _clips, _fold
 from ..player import module_js, project, safe_json, unpack, _paint
 
-# %% ../../nbs/explore/04_joints.ipynb #c011
+# %% ../../nbs/explore/04_joints.ipynb #c010
 class JointsError(ValueError):
     "Clips, joints, an encoder or settings that do not fit together: the message says what was expected, what came and what to try."
 
@@ -42,7 +42,7 @@ def _joints(which, skeleton):
     if not found: raise JointsError("joints: expected at least one joint or group of joints, got none")
     return found
 
-# %% ../../nbs/explore/04_joints.ipynb #c013
+# %% ../../nbs/explore/04_joints.ipynb #c012
 def _places(groups, skeleton, how):
     "(G,V) int64: the joint whose position each joint takes when its group is hidden; a joint that is not hidden takes its own."
     at = torch.arange(len(skeleton)).repeat(len(groups), 1)
@@ -63,7 +63,7 @@ def _others(x, how, reference=None):
     r = x if reference is None else torch.as_tensor(reference).to(x)
     return r.sum((0, 2, 4), keepdim=True) / there(r).sum().clamp(min=1) * there(x)
 
-# %% ../../nbs/explore/04_joints.ipynb #c014
+# %% ../../nbs/explore/04_joints.ipynb #c013
 def hide(
     x,                  # (N,C,T,V,M) joints in metres
     skeleton,           # their layout
@@ -96,7 +96,7 @@ def _checked(x, skeleton, how):
     if not len(x) or not torch.isfinite(x).all(): raise JointsError("expected at least one clip, without NaN or infinity" + (f"; {int((~torch.isfinite(x)).flatten(1).any(1).sum())} of {len(x)} clips hold some" if len(x) else ", got none"))
     return x.float() if not x.is_floating_point() else x
 
-# %% ../../nbs/explore/04_joints.ipynb #c019
+# %% ../../nbs/explore/04_joints.ipynb #c018
 @torch.no_grad()
 def joint_importance(
     encoder,            # clips (N,C,T,V,M) -> features (N,D), with a .skeleton
@@ -128,7 +128,7 @@ def joint_importance(
     found = torch.cat(out).view(N, G, W).float()
     return found[..., 0] if window is None else found
 
-# %% ../../nbs/explore/04_joints.ipynb #c020
+# %% ../../nbs/explore/04_joints.ipynb #c019
 def _skeleton(encoder):
     skeleton = getattr(encoder, "skeleton", None)
     if not callable(encoder) or not hasattr(skeleton, "parents"): raise JointsError(f"expected an encoder with a .skeleton (see create_encoder), got {type(encoder).__name__}; of a method take method.encoders['joint']")
@@ -155,7 +155,7 @@ def _score(f, target, y):
     if s.shape != f.shape[:1]: raise JointsError(f"target: expected one score a clip, ({len(f)},), or ({len(f)},K) with y, got {tuple(s.shape)}" + ("" if y is None else f" and y of {len(torch.as_tensor(y))}"))
     return s
 
-# %% ../../nbs/explore/04_joints.ipynb #c023
+# %% ../../nbs/explore/04_joints.ipynb #c022
 def joint_motion(
     x,                  # (N,C,T,V,M) joints in metres
 )->torch.Tensor:        # (N,V) metres a frame
@@ -176,7 +176,7 @@ def share(
     if on.dtype != torch.bool: on = torch.zeros(w.shape[1], dtype=torch.bool).index_fill(0, on.long(), True)
     return (w * on).sum(1) / w.sum(1)
 
-# %% ../../nbs/explore/04_joints.ipynb #c026
+# %% ../../nbs/explore/04_joints.ipynb #c025
 SUBSETS = {("stgcn", "spatial"): ("itself", "not nearer the centre", "nearer the centre"),
            ("ctrgcn", None): ("itself", "inward", "outward")}
 
@@ -190,7 +190,7 @@ class Links:
     learned: torch.Tensor = None    # (K,V,V) a learned edge importance minus its start 1, on the graph's edges; None: the block has none
     def __repr__(self): return f"Links({self.name}: {', '.join(self.heads)}; {'computed from each clip' if self.per_clip else 'the same for every clip'})"
 
-# %% ../../nbs/explore/04_joints.ipynb #c027
+# %% ../../nbs/explore/04_joints.ipynb #c026
 def links(
     encoder,                        # an Encoder
     x,                              # (N,C,T,V,M) joints in metres
@@ -211,7 +211,7 @@ def links(
         out.append(Links(name, tuple(heads), a, per_clip, _learned(encoder, name, a)))
     return out
 
-# %% ../../nbs/explore/04_joints.ipynb #c028
+# %% ../../nbs/explore/04_joints.ipynb #c027
 def _heads(encoder, K):
     config = getattr(encoder, "config", {})
     known = SUBSETS.get((config.get("name"), config.get("strategy")), ())
@@ -245,7 +245,7 @@ def strongest(
     order = size.flatten().sort(descending=True, stable=True).indices[:n].tolist()
     return [(i // len(m), i % len(m), m.flatten()[i].item()) for i in order if size.flatten()[i] > 0]
 
-# %% ../../nbs/explore/04_joints.ipynb #c031
+# %% ../../nbs/explore/04_joints.ipynb #c030
 def pack_matrix(
     m,                  # (V,V) float
 )->bytes:               # float32 scale, uint16 number of kept cells (65535: all), cells
@@ -291,7 +291,7 @@ def _page_state(seen, motion, rows, M):
         encoders.append(dict(name=s.name, blocks=blocks, how=OCCLUSIONS[s.how], score=s.score))
     return dict(encoders=encoders, importance=[_round(s.importance[rows]) for s in seen], moments=b"".join(moments), moments_scale=scales, motion=_round(motion[rows]), maps=b"".join(maps))
 
-# %% ../../nbs/explore/04_joints.ipynb #c034
+# %% ../../nbs/explore/04_joints.ipynb #c035
 def _store(e, rows, frames):
     "Clips for the browser and how many frames of them are kept."
     packed, _ = _clips(e.data, rows, e.fps, frames)
@@ -335,7 +335,7 @@ class _Explorer(similarity._Explorer):
         return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
     def __repr__(self): return f"Joints({len(self.data)} clips, {', '.join(s.name for s in self.seen)})"
 
-# %% ../../nbs/explore/04_joints.ipynb #c035
+# %% ../../nbs/explore/04_joints.ipynb #c036
 class StaticJoints(_Explorer):
     "The explorer where anywidget is not installed: the page works, but does not talk to Python."
     def __init__(self, **state): self.__dict__.update(state)
@@ -348,7 +348,7 @@ def _shown_map(seen, block, head, clip, M):
     every += [(h, b.maps[r, k]) for k, h in enumerate(b.heads)] + ([] if b.learned is None else [(f"learned: {h}", b.learned[k]) for k, h in enumerate(b.heads)])
     return every[min(head, len(every) - 1)][1], every[min(head, len(every) - 1)][0]
 
-# %% ../../nbs/explore/04_joints.ipynb #c036
+# %% ../../nbs/explore/04_joints.ipynb #c037
 def _png(e):
     "One row an encoder: three moments with joints by importance, and the shown matrix. A small PNG, or None where matplotlib is missing."
     try: from PIL import Image; from matplotlib.figure import Figure; from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -373,7 +373,7 @@ def _png(e):
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(48).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../../nbs/explore/04_joints.ipynb #c037
+# %% ../../nbs/explore/04_joints.ipynb #c038
 @cache
 def _live_explorer():
     "The widget class, made on first use so that this module needs no widgets; None without anywidget."
@@ -405,7 +405,7 @@ def _wrong(name, value, e):
     if value in fits: return None
     return f"{name}: expected {f'{fits[0]} to {fits[-1]}' if isinstance(fits, range) else 'one of ' + ', '.join(repr(f) if not f else f for f in fits)}, got {value!r}"
 
-# %% ../../nbs/explore/04_joints.ipynb #c038
+# %% ../../nbs/explore/04_joints.ipynb #c040
 def explore_joints(
     data,               # SkeletonData of some clips (a subset), or clips (N,C,T,V,M)
     encoders,           # {name: encoder}: one, or several of the same layout to compare
@@ -443,7 +443,7 @@ def explore_joints(
     e.store = _store(e, range(N), None)
     return e
 
-# %% ../../nbs/explore/04_joints.ipynb #c039
+# %% ../../nbs/explore/04_joints.ipynb #c041
 def _as_data(data, skeleton, labels):
     "SkeletonData, also of plain clips."
     from skelnb.data.dataset import SkeletonData

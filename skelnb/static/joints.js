@@ -345,9 +345,9 @@ function render({ model, el }) {
       panels[n].canvas.setAttribute("aria-label", `matrix of ${V} by ${V} joints of ${encoders[i].name}. Row: the joint that gives, column: the joint that takes. Arrows go from cell to cell, N and P to the next and previous of the strongest links, space plays, escape lets go`);
     });
     const say = texts => new Set(texts).size === 1 ? [`${any.length > 1 ? "both: " : ""}${texts[0]}`] : any.map((i, n) => texts[n] && `${encoders[i].name}: ${texts[n]}`);
-    const whose = say(any.map(i => `${choiceOf(i).own ? "computed from this clip, other clips have others" : "the same for every clip"}${choiceOf(i).kind === "learned" ? "; what training added to or took from the edges, which all begin at 1" : ""}`));
+    const whose = say(any.map(i => `${choiceOf(i).own ? `computed from this clip${M > 1 ? " and person (the matrix is that of the first one present)" : ""}, other clips have others` : "the same for every clip"}${choiceOf(i).kind === "learned" ? "; what training added to or took from the edges, which all begin at 1" : ""}`));
     const even = say(any.map(i => { const n = ties(i); return n && `${n} more link${n > 1 ? "s are" : " is"} just as strong as the last one drawn`; })).filter(t => t && !t.endsWith("0") && t !== "both: 0");
-    statement.textContent = any.length ? [...whose, ...even, "Row: the joint that gives; column: the joint that takes", "Framed: the links drawn on the body", "Colours and widths go up to the largest entry of this matrix"].map(t => `${t[0].toUpperCase()}${t.slice(1)}.`).join(" ")
+    statement.textContent = any.length ? [...whose, ...even, "Row: the joint that gives; column: the joint that takes", "Framed: the links drawn on the body", "Colours and widths go up to the largest entry of this matrix"].map(t => any.some(i => t.startsWith(encoders[i].name)) ? `${t}.` : `${t[0].toUpperCase()}${t.slice(1)}.`).join(" ")
       : "This encoder mixes the joints in plain linear layers: only its importance can be drawn.";
     const v = selected[0];
     link.textContent = !selected.length ? "Click a joint on the body, a line of the list or a cell of the matrix." : selected.length === 2 ? `${sentence(selected)}: ${any.map(i => `${plain(shownMatrix(i, mapPerson()).m[v * V + selected[1]])} (${encoders[i].name})`).join(", ")}` :

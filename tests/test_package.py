@@ -99,7 +99,7 @@ def test_imports_point_up_the_table_only(path):
 
 def test_no_pickle_is_written_and_no_ordinary_unpickler_is_used():
     for path in [*MODULES, *(ROOT / "benchmarks").rglob("*.py")]:
-        text = path.read_text()
+        text = re.sub(r"torch\.load\([^()\n]*weights_only=True\)", "", path.read_text())          # torch's restricted reader, which builds tensors and plain containers
         assert not re.search(r"(?<!safetensors\.)torch\.(save|load)\(|pickle\.(dump|load)|allow_pickle=True|joblib\.(dump|load)|to_pickle|read_pickle", text), path
 
 

@@ -266,7 +266,7 @@ def test_bfloat16_autocast():
     (lambda: small(read="first"), "'last' or 'mean', got 'first'"),
     (lambda: small(layers=0), "one layer or more, got layers=0"),
     (lambda: small()(clips(v=20)), "expected 25 joints"),
-    (lambda: small().feature_map(clips()), "GRU has no map of features"),
+    (lambda: small().feature_map(clips()), "has no map whose mean is the feature; pass read=.mean"),
 ])
 def test_errors_say_what_was_expected_and_what_came(wrong, words):
     with pytest.raises((EncoderError, NotImplementedError), match=f"(?s){words}"): wrong()
@@ -279,3 +279,11 @@ def test_same_on_the_gpu(stepped):
     cpu = encoder(x)
     torch.testing.assert_close(encoder.cuda()(x.cuda()).cpu(), cpu, rtol=1e-3, atol=1e-4)
     encoder.train()(x.cuda()).sum().backward()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_mean_of_the_map_is_the_feature(together):
+    encoder = small(read="mean", persons_together=together).eval()
+    x = clips()
+    assert encoder.has_map and not small().has_map
+    torch.testing.assert_close(encoder.merge(encoder.feature_map(x).mean((3, 4))), encoder(x))

@@ -36,6 +36,10 @@ class Encoder(nn.Module):
 
     def encode_map(self, clips, edges=None): raise NotImplementedError(f"{type(self).__name__} has no map of features over frames and joints")
     def encode(self, clips, edges=None): return self.encode_map(clips, edges).mean((2, 3))
+    @property
+    def has_map(self):
+        "Whether `feature_map` works."
+        return type(self).encode_map is not Encoder.encode_map
 
 # %% ../../nbs/encoders/00_core.ipynb #c012
 def _check(self, x):

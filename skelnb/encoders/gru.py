@@ -79,13 +79,22 @@ def _persons_apart(self, x):
                            f"{tuple(x.shape)}; build the encoder with persons={x.shape[4]}, or with persons_together=False")
     return x.flatten(3)
 
-def _encode(self, clips, edges=None):
-    "(B,C,T,V M) -> (B, feature_dim). There is no graph: `edges` changes nothing."
+def _run(self, clips, last):
+    "Outputs of the top layer: at the last frame (B,D), or at every frame (T,B,D)."
     x = frame_rows(clips, self.persons if self.together else 1)
     x = self.data_bn(x.flatten(0, 1)).view(x.shape)
     for layer in self.layers[:-1]: x = self.dropout(layer(x))
-    return self.out(self.layers[-1](x, last=True) if self.read == "last" else self.layers[-1](x).mean(0))
-GRU.persons_apart, GRU.encode = _persons_apart, _encode
+    return self.out(self.layers[-1](x, last=last))
+
+def _encode(self, clips, edges=None):
+    "(B,C,T,V M) -> (B, feature_dim). There is no graph: `edges` changes nothing."
+    return self.run(clips, True) if self.read == "last" else self.run(clips, False).mean(0)
+
+def _encode_map(self, clips, edges=None):
+    "(B,C,T,V M) -> (B, feature_dim, T, 1), the outputs of all frames; only with read=\"mean\", where their mean is the feature."
+    if not self.has_map: raise EncoderError("read at its last frame, a GRU has no map whose mean is the feature; pass read='mean'")
+    return self.run(clips, False).permute(1, 2, 0).unsqueeze(3)
+GRU.persons_apart, GRU.run, GRU.encode, GRU.encode_map, GRU.has_map = _persons_apart, _run, _encode, _encode_map, property(lambda self: self.read == "mean")
 
 # %% ../../nbs/encoders/03_gru.ipynb #c035
 GRU.released = ((r"^encoder\.gru\.(\w+)_l(\d+)_reverse$", r"layers.\2.back.\1_l0"), (r"^encoder\.gru\.(\w+)_l(\d+)$", r"layers.\2.onward.\1_l0"),

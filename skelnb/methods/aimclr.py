@@ -25,8 +25,8 @@ class AimCLR(QueueMethod):
         super().__init__(sets, None, *args, mine_from=mine_from, **kwargs)
         if len(self.branches) != 2: raise MethodError(f"expected two sets, normal and extreme, got {sets!r}")
         self.drop, self.keep = drop, keep
-        if drop and not all(hasattr(e, "feature_map") for e in self.encoders.values()):
-            raise MethodError("the attention-guided drop needs an encoder with a feature_map; write encode_map (skelnb.encoders.core.Encoder), or use drop=False")
+        if drop and not all(getattr(e, "has_map", hasattr(e, "feature_map")) for e in self.encoders.values()):
+            raise MethodError("the attention-guided drop needs an encoder with a map over frames and joints: write encode_map (skelnb.encoders.core.Encoder), of a GRU pass read='mean', or use drop=False")
         self.config |= dict(sets=list(sets) if all(isinstance(s, str) for s in sets) else None, drop=drop, keep=keep)
         self.init_weights()
 

@@ -171,6 +171,8 @@ def test_pieces():
         torch.testing.assert_close(normed(norms, h), torch.cat([n(p) for n, p in zip(alone, h.chunk(3, 1))], 1))
     for a, b in zip(norms, alone):
         for name, value in a.state_dict().items(): torch.testing.assert_close(value, b.state_dict()[name])
+    for n in norms: n.momentum = None                                                     # the mean of all batches: one by one
+    torch.testing.assert_close(normed(norms, h), torch.cat([n(p) for n, p in zip(norms, h.chunk(3, 1))], 1))
     other = [torch.nn.SyncBatchNorm.convert_sync_batchnorm(n).eval() for n in norms]      # any other kind runs by itself
     assert type(other[0]) is torch.nn.SyncBatchNorm
     torch.testing.assert_close(normed(other, h), normed(norms, h))

@@ -4,14 +4,14 @@
 __all__ = ['refined_graph', 'pointwise', 'stacked', 'start', 'Shortcut', 'RefinedGraphConv', 'TimeBranches', 'normed',
            'CTRGCNBlock', 'TenBlocks', 'CTRGCN', 'at']
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c002
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c009
 import torch
 from torch import nn
 from torch.nn import functional as F
 from ..skeleton import NTU25
 from .core import Encoder, EncoderError, Topology
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c003
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c010
 def refined_graph(query, key, weight, bias, alpha, A):
     """A graph for every clip and channel: A[k,v,w] + alpha (bias[k,c] + sum_r weight[k,c,r] tanh(query[b,k,r,w] - key[b,k,r,v])).
     query, key (B,K,R,V); weight (K,C,R); bias (K,C); alpha (1,); A (K,V,V), from v to w -> (B,K,C,V,V). Source: CTR-GCN, section 3.2."""
@@ -22,7 +22,7 @@ def refined_graph(query, key, weight, bias, alpha, A):
     blocks = weight.transpose(0, 1).unsqueeze(2) * torch.eye(K, dtype=weight.dtype, device=weight.device).unsqueeze(2)  # (C,K,K,R+2): each subset sees its own rows
     return (blocks.flatten(0, 1).flatten(1).expand(B, -1, -1) @ rows.flatten(1, 2)).view(B, -1, K, V, V).transpose(1, 2)
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c004
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c013
 def pointwise(conv, x):
     "A 1x1 convolution as one matrix product over channels-last memory: up to twice as fast as oneDNN's for few channels."
     return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
@@ -43,7 +43,7 @@ class Shortcut(nn.Sequential):
         self.stride = stride
     def forward(self, x): return self[1](pointwise(self[0], x[:, :, ::self.stride]))
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c005
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c015
 class RefinedGraphConv(nn.Module):
     "Channel-wise graph convolution, batch norm, residual, ReLU. (B,C,T,V) -> (B,C',T,V)"
     def __init__(self,
@@ -60,7 +60,7 @@ class RefinedGraphConv(nn.Module):
         start(self)
         nn.init.constant_(self.bn.weight, 1e-6)
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c006
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c017
 def _graphs(self,
     x,                              # (B,C,T,V)
     edges=None,                     # callable on the shared graph (K,V,V), source in rows
@@ -81,7 +81,7 @@ def _graph_forward(self, x, edges=None):
     return self.bn(y.contiguous(memory_format=torch.channels_last)).add_(self.down(x)).relu_()
 RefinedGraphConv.graphs, RefinedGraphConv.forward = _graphs, _graph_forward
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c007
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c021
 class TimeBranches(nn.Module):
     "A quarter of the channels each: five frames, five frames two apart, the largest of three frames, one frame. (B,C,T,V) -> (B,C,ceil(T/stride),V)"
     def __init__(self, channels, stride=1):
@@ -93,10 +93,10 @@ class TimeBranches(nn.Module):
         start(self)
         for m in (*self.bn1, *self.bn2): nn.init.normal_(m.weight, 1, .02)
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c008
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c023
 def normed(norms, x):
     "Batch norms side by side on equal parts of the channels, as one pass over x."
-    if any(type(n) is not nn.BatchNorm2d for n in norms): return torch.cat([n(h) for n, h in zip(norms, x.chunk(len(norms), 1))], 1)
+    if any(type(n) is not nn.BatchNorm2d or n.momentum is None for n in norms): return torch.cat([n(h) for n, h in zip(norms, x.chunk(len(norms), 1))], 1)
     together = lambda name: torch.cat([getattr(n, name) for n in norms])
     mean, var, n = together("running_mean"), together("running_var"), norms[0]
     y = F.batch_norm(x, mean, var, together("weight"), together("bias"), n.training, n.momentum, n.eps)
@@ -114,7 +114,7 @@ def _branches(self, x):
     return normed([*self.bn2, self.bn1[3]], torch.cat([self.time[0](near), self.time[1](far), top, same], 1))
 TimeBranches.forward = _branches
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c009
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c027
 class CTRGCNBlock(nn.Module):
     "Channel-wise graph convolution, temporal branches, residual, ReLU. (B,C,T,V) -> (B,C',ceil(T/stride),V)"
     def __init__(self,
@@ -133,7 +133,7 @@ class CTRGCNBlock(nn.Module):
         y = self.time(self.graph(x, edges))
         return (y if self.residual is None else y + self.residual(x)).relu_()
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c010
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c029
 class TenBlocks(Encoder):
     "What CTR-GCN and UNIK share: a batch norm that sees all persons of a clip at once, then ten blocks, widths base, 2 base, 4 base. (N,C,T,V,M) -> (N, feature_dim)"
     def __init__(self,
@@ -151,7 +151,7 @@ class TenBlocks(Encoder):
         self.blocks = nn.ModuleList(make(i, cin, cout, stride) for i, (cin, (cout, stride)) in enumerate(zip(cins, plan)))
         self.widen = nn.Identity() if last == feature_dim else nn.Linear(last, feature_dim)
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c011
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c030
 def _persons_apart(self,
     x,                              # (N,C,T,V,M)
 ):
@@ -174,7 +174,7 @@ def _encode(self, clips, edges=None):
     return self.widen(self.body(clips, edges).mean((2, 3)))
 TenBlocks.persons_apart, TenBlocks.body, TenBlocks.encode_map, TenBlocks.encode = _persons_apart, _body, _encode_map, _encode
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c012
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c031
 class CTRGCN(TenBlocks):
     """CTR-GCN: ten blocks of channel-wise refined graphs. (N,C,T,V,M) -> (N, feature_dim). `persons` is fixed: the first batch norm sees all persons of a clip at once.
     Weights start as the released code draws them (`weights="own"` keeps them in a method). Source: Chen et al. 2021; a quarter of its width as in ACL, Table XIV."""
@@ -196,7 +196,7 @@ class CTRGCN(TenBlocks):
         make = lambda i, cin, cout, stride: CTRGCNBlock(cin, cout, A, stride, i > 0, max(cin // 8, 1) if i else 8)
         super().__init__(make, skeleton, width, feature_dim, in_channels, persons, pool, widen, name="ctrgcn", frames=frames)
 
-# %% ../../nbs/encoders/05_ctrgcn.ipynb #c013
+# %% ../../nbs/encoders/05_ctrgcn.ipynb #c042
 def at(part):
     "The name of a block's part, for released names that count blocks from 1."
     return lambda m: f"blocks.{int(m[1]) - 1}.{part.format(*m.groups())}"

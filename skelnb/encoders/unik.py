@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['joint_attention', 'DependencyConv', 'UNIKBlock', 'UNIK']
 
-# %% ../../nbs/encoders/06_unik.ipynb #c002
+# %% ../../nbs/encoders/06_unik.ipynb #c009
 import math
 import torch
 from torch import nn
@@ -12,13 +12,13 @@ from ..skeleton import NTU25
 from .core import EncoderError, Topology
 from .ctrgcn import Shortcut, TenBlocks, at, stacked, start
 
-# %% ../../nbs/encoders/06_unik.ipynb #c003
+# %% ../../nbs/encoders/06_unik.ipynb #c010
 def joint_attention(a, b):
     """Which joint listens to which: softmax over v of the mean over n of a[...,v,n] b[...,w,n]. a, b (...,V,n) -> (...,V,V), columns sum to 1.
-    Source: UNIK, section 3.2; a mean, where the released code divides by n = channels times frames, and not by its root."""
+    Source: Yang et al. 2021; the released code divides by n = channels times frames, not by its root."""
     return (a @ b.mT / a.shape[-1]).softmax(-2)
 
-# %% ../../nbs/encoders/06_unik.ipynb #c004
+# %% ../../nbs/encoders/06_unik.ipynb #c013
 class DependencyConv(nn.Module):
     "Joints mixed by `heads` matrices, each a learned one plus attention; batch norm, residual, ReLU. (B,C,T,V) -> (B,C',T,V)"
     def __init__(self,
@@ -37,7 +37,7 @@ class DependencyConv(nn.Module):
         for m in self.value: nn.init.normal_(m.weight, 0, math.sqrt(2 / (cin * cout * heads)))
         nn.init.constant_(self.bn.weight, 1e-6)
 
-# %% ../../nbs/encoders/06_unik.ipynb #c005
+# %% ../../nbs/encoders/06_unik.ipynb #c015
 def _graphs(self,
     x,                              # (B,C,T,V)
     edges=None,                     # callable on the learned matrices (K,V,V), source in rows
@@ -57,7 +57,7 @@ def _forward(self, x, edges=None):
     return self.bn(y).add_(self.down(x)).relu_()
 DependencyConv.graphs, DependencyConv.forward = _graphs, _forward
 
-# %% ../../nbs/encoders/06_unik.ipynb #c006
+# %% ../../nbs/encoders/06_unik.ipynb #c019
 class UNIKBlock(nn.Module):
     "Joints mixed, then a 9-frame convolution over time, batch norm, residual, ReLU. (B,C,T,V) -> (B,C',ceil(T/stride),V)"
     def __init__(self,
@@ -78,7 +78,7 @@ class UNIKBlock(nn.Module):
         y = self.bn(self.time(self.joints(x, edges)))
         return (y if self.residual is None else y + self.residual(x)).relu_()
 
-# %% ../../nbs/encoders/06_unik.ipynb #c007
+# %% ../../nbs/encoders/06_unik.ipynb #c020
 class UNIK(TenBlocks):
     """UNIK: ten blocks whose joints are mixed by learned matrices and attention, without a skeleton. (N,C,T,V,M) -> (N, feature_dim). `persons` is fixed: the first
     batch norm sees all persons of a clip at once. Weights start as the released code draws them. Source: Yang et al. 2021; a quarter of its width as in ACL, Table XIV."""
@@ -97,7 +97,7 @@ class UNIK(TenBlocks):
         make = lambda i, cin, cout, stride: UNIKBlock(cin, cout, len(skeleton), stride, i > 0, heads)
         super().__init__(make, skeleton, width, feature_dim, in_channels, persons, pool, widen, name="unik", frames=frames, heads=heads)
 
-# %% ../../nbs/encoders/06_unik.ipynb #c008
+# %% ../../nbs/encoders/06_unik.ipynb #c033
 _joints = r"^l(\d+)\.s_unit\."
 UNIK.released = ((_joints + r"conv_a\.(\d+)\.", at("joints.a.{1}.")), (_joints + r"conv_b\.(\d+)\.", at("joints.b.{1}.")), (_joints + r"conv_d\.(\d+)\.", at("joints.value.{1}.")),
                  (_joints, at("joints.")), (r"^l(\d+)\.t_unit\.conv\.", at("time.")), (r"^l(\d+)\.t_unit\.bn\.", at("bn.")),

@@ -4,24 +4,76 @@
 __all__ = ['neighbours', 'vote', 'knn', 'nearest_neighbour']
 
 # %% ../../nbs/evaluate/01_knn.ipynb #c008
+from contextlib import contextmanager
 import numpy as np
 import torch
 from ..data.streams import to_stream
 from .features import Result, EvaluationError, Features, feature_pair, _clip_names
 
 # %% ../../nbs/evaluate/01_knn.ipynb #c009
+def _largest(s, k, block=16):
+    "Values and columns (N,k) of the k largest entries in every row of s (N,B), largest first: those of topk, in less time where a row is long."
+    n = s.shape[1] // block                                     # columns j, j + n, j + 2n, ... are one block
+    if n < 4 * k: return s.topk(k, dim=1)
+    blocks = s[:, :n * block].unflatten(1, (block, n)).amax(1).topk(k, dim=1, sorted=False).indices
+    column = torch.arange(s.shape[1], device=s.device)
+    inside = (blocks.unsqueeze(2) + column[:n * block:n]).flatten(1)
+    column = torch.cat([inside, column[n * block:].expand(len(s), -1)], 1)           # and the few that are in no block
+    found = s.gather(1, column).topk(k, dim=1)
+    return found.values, column.gather(1, found.indices)
+
+# %% ../../nbs/evaluate/01_knn.ipynb #c010
 def neighbours(query,          # (N,D) features
                bank,           # (B,D) features
                k=20,           # how many
                chunk=2 ** 24,  # similarities held at a time: bounds the memory
+               candidates="float32",   # "bf16": products in bfloat16 first, then the best few of each row and every doubtful row in float32: the same neighbours
 ) -> tuple:
-    "Cosine similarity (N,k) and place in the bank (N,k) of the k nearest rows, nearest first. Between equal rows topk's order decides."
+    "Cosine similarity (N,k) and place in the bank (N,k) of the k nearest rows, nearest first. Between equal rows the order of the sorting decides."
+    return _neighbours(query, bank, k, chunk, candidates)[:2]
+
+def _neighbours(query, bank, k, chunk, candidates):
+    "Similarities, places, and the share of rows that were computed a second time (None: no row could be)."
     if not 1 <= k <= len(bank): raise EvaluationError(f"k={k}, but the bank holds {len(bank)} clips: choose k from 1 to {len(bank)}")
+    if candidates not in ("float32", "bf16"): raise EvaluationError(f"candidates is 'float32' or 'bf16', got {candidates!r}")
     query, bank = (torch.nn.functional.normalize(torch.as_tensor(t), dim=1) for t in (query, bank))
-    parts = [(rows @ bank.T).topk(k, dim=1) for rows in query.split(max(1, chunk // len(bank)))]
-    return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
+    step = max(1, chunk // len(bank))
+    if candidates == "float32" or k + _SPARE >= len(bank): return *_exact(query, bank, k, step), None
+    value, index, sure = _by_candidates(query, bank, k, max(1, min(step, chunk // ((k + _SPARE) * bank.shape[1]))))
+    again = (~sure).nonzero().flatten()
+    if len(again): value[again], index[again] = _exact(query[again], bank, k, step)
+    return value, index, len(again) / max(1, len(query))
+
+def _exact(query, bank, k, step):
+    parts = [_largest(rows @ bank.T, k) for rows in query.split(step)]
+    return torch.cat([v for v, _ in parts]), torch.cat([i for _, i in parts])
 
 # %% ../../nbs/evaluate/01_knn.ipynb #c011
+_SPARE = 20                    # candidates a row beside the k: more cost time, fewer leave more rows in doubt
+
+@contextmanager
+def _sums_in_float32():
+    "On a GPU a product of bf16 matrices may add its parts in bf16: not here, where its error is bounded."
+    flags = torch.backends.cuda.matmul; before = flags.allow_bf16_reduced_precision_reduction
+    try: flags.allow_bf16_reduced_precision_reduction = False; yield
+    finally: flags.allow_bf16_reduced_precision_reduction = before
+
+def _by_candidates(query, bank, k, step):
+    "As `_exact`, and sure (N,): True where no row outside the candidates can belong to the k nearest."
+    centre = bank.mean(0); small = bank - centre; coarse = small.bfloat16()            # q.b = q.small + q.centre: the same order
+    size, lost = small.norm(dim=1).max(), (small - coarse).norm(dim=1).max()
+    slack = 8 * bank.shape[1] * max(torch.finfo(bank.dtype).eps, 2 ** -23)        # all float32 rounding together is less
+    found = []
+    for rows in query.split(step):
+        low = rows.bfloat16()
+        with _sums_in_float32(): value, at = _largest(low @ coarse.T, k + _SPARE + 1)
+        best_out, at = value[:, -1].to(rows), at[:, :-1]                               # nothing outside has a larger coarse value
+        bound = (rows - low).norm(dim=1) * size + low.to(rows).norm(dim=1) * lost + best_out.abs() / 256 + slack
+        value, order = torch.bmm(bank[at], rows.unsqueeze(2)).squeeze(2).topk(k, dim=1)
+        found.append((value, at.gather(1, order), value[:, -1] - rows @ centre > best_out + bound))
+    return tuple(torch.cat(part) for part in zip(*found))
+
+# %% ../../nbs/evaluate/01_knn.ipynb #c013
 def vote(similarity,           # (N,k) cosines
          labels,               # (N,k) int64 labels of the neighbours
          n_classes,            # C
@@ -32,7 +84,7 @@ def vote(similarity,           # (N,k) cosines
     weight = (similarity / temperature).softmax(1)              # = exp(s/t) up to a factor common to the row; cannot overflow
     return weight.new_zeros(len(weight), n_classes).scatter_add_(1, labels, weight)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c014
+# %% ../../nbs/evaluate/01_knn.ipynb #c016
 def knn(encoder,               # network, dict {stream: network} or method; None where train and test are Features
         train,                 # SkeletonData or Features: the bank
         test,                  # SkeletonData or Features: who asks
@@ -43,6 +95,7 @@ def knn(encoder,               # network, dict {stream: network} or method; None
         seed=0,                # of the shuffle, where `drop_last` is given
         drop_last=None,        # batch size whose incomplete last batch is left out of the shuffled bank, as released code does; None: full bank
         batch_size=256, device=None, progress=False,
+        candidates="float32",  # as in `neighbours`; "bf16": faster, the same neighbours
 ) -> Result:
     "Weighted k-nearest-neighbour accuracy on L2-normalised features (Wu et al. 2018; ACL, Table I: k=20)."
     a, b, C = feature_pair(encoder, train, test, stream, batch_size, device, progress)
@@ -50,12 +103,12 @@ def knn(encoder,               # network, dict {stream: network} or method; None
         keep = len(a) // drop_last * drop_last
         a = a.subset(torch.randperm(len(a), generator=torch.Generator().manual_seed(seed))[:keep]) if keep else a
     bank, query = (f.x.to(device or "cpu") for f in (a, b))
-    similarity, index = neighbours(query, bank, k)
+    similarity, index, again = _neighbours(query, bank, k, 2 ** 24, candidates)
     scores = vote(similarity, a.y.to(index.device)[index], C, temperature)
     return Result(scores, b.y, names=b.names, classes=b.classes,
-                  settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": stream, "bank": len(a)})
+                  settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": stream, "bank": len(a)} | ({} if again is None else {"recomputed": again}))
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c017
+# %% ../../nbs/evaluate/01_knn.ipynb #c019
 def _flat(data, start, stop, stream):
     "Rows start..stop of `data` as (n, D) float32."
     if isinstance(data, Features): return data.x[start:stop]
@@ -67,7 +120,7 @@ def _blocks(data, budget, stream):
     width = _flat(data, 0, 1, stream).shape[1]; step = max(1, budget // width)
     for start in range(0, len(data), step): yield start, _flat(data, start, min(start + step, len(data)), stream)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c018
+# %% ../../nbs/evaluate/01_knn.ipynb #c020
 def nearest_neighbour(train,            # SkeletonData or Features
                       test,             # SkeletonData or Features
                       *, stream="joint",

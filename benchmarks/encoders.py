@@ -82,9 +82,10 @@ def cost(title, batch, bf16):
 
     forward = batch / best_of(look)
     training = batch / best_of(step)
+    used = memory(device) - before                                                            # before the large product below
     peak = matmul_peak(device, torch.bfloat16 if bf16 else torch.float32)
     return {"encoder": title, "parameters": int(whole.parameters), "GFLOP a clip": whole.MFLOP / 1e3, "batch": batch, "bf16": bf16, "forward clips/s": forward, "training clips/s": training,
-            "MB of a training step": memory(device) - before, "matmul GFLOP/s": peak, "share of matmul, forward": forward * whole.MFLOP / 1e3 / peak,
+            "MB of a training step": used, "matmul GFLOP/s": peak, "share of matmul, forward": forward * whole.MFLOP / 1e3 / peak,
             "share of matmul, training": 3 * training * whole.MFLOP / 1e3 / peak, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "threads": torch.get_num_threads()}
 
 

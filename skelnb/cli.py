@@ -199,11 +199,18 @@ def _frames(encoder):
     "How many frames a clip had when the encoder (or the first of several) was made."
     return (next(iter(encoder.values())) if isinstance(encoder, dict) else encoder).config.get("frames", 50)
 
+def _stream(encoder, given):
+    "Which stream an encoder is to be shown: what its file says; where that says nothing, what is given, or joint."
+    if isinstance(encoder, dict): return given or next(iter(encoder))
+    said = (getattr(encoder, "meta", None) or {}).get("streams") or []
+    if len(said) == 1 and given and given != said[0]: raise ValueError(f"these weights were trained on the {said[0]} stream, not on {given}; leave --stream out")
+    return said[0] if len(said) == 1 else given or "joint"
+
 @app.command()
 def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors")],
              data: Annotated[str, typer.Argument(help="a set by name or a prepared folder")],
              protocol: Annotated[Optional[str], typer.Option(help="split (default: the set's first)")] = None,
-             stream: Annotated[str, typer.Option(help="joint, motion or bone: the one the encoder was trained on")] = "joint",
+             stream: Annotated[Optional[str], typer.Option(help="joint, motion or bone (default: the one the encoder was trained on)")] = None,
              which: Annotated[str, typer.Option("--with", help="any of knn,linear,clusters")] = "knn,linear,clusters",
              seed: Annotated[int, typer.Option()] = 0,
              out: Annotated[Optional[Path], typer.Option(help="write the scores here as JSON")] = None):
@@ -214,7 +221,7 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
     from skelnb.data import load
     from skelnb.train.checkpoint import load_weights, write_json
     encoder = load_weights(weights)
-    clips = load(data, frames=_frames(encoder))
+    clips, stream = load(data, frames=_frames(encoder)), _stream(encoder, stream)
     protocol = protocol or clips.protocols()[0]
     train, test = clips.split(protocol)
     found = scores(encoder, train, test, stream=stream, seed=seed, which=tuple(which.split(",")))
@@ -227,7 +234,8 @@ def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton 
             weights: Annotated[Path, typer.Option(help="an encoder's .safetensors")],
             data: Annotated[str, typer.Option(help="labelled clips to compare with: a set by name or a prepared folder")],
             protocol: Annotated[Optional[str], typer.Option(help="compare with this split's training clips only (default: with all clips)")] = None,
-            stream: Annotated[str, typer.Option(help="joint, motion or bone: the one the encoder was trained on")] = "joint",
+            stream: Annotated[Optional[str], typer.Option(help="joint, motion or bone (default: the one the encoder was trained on)")] = None,
+            skeleton: Annotated[Optional[str], typer.Option(help="layout of the joints of a .npy file (default: the known one with that many)")] = None,
             k: Annotated[int, typer.Option(help="how many of the nearest clips vote")] = 20,
             nearest: Annotated[int, typer.Option(help="how many of them are shown")] = 5,
             out: Annotated[Path, typer.Option(help="the page")] = Path("prediction.html")):
@@ -238,7 +246,8 @@ def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton 
     from skelnb.data import load
     from skelnb.explore.predict import bank_rows, predict as ask, read_clip
     from skelnb.train.checkpoint import load_weights
-    clip, encoder = read_clip(file), load_weights(weights)
+    clip, encoder = read_clip(file, skeleton), load_weights(weights)
+    stream = _stream(encoder, stream)
     bank = load(data, frames=_frames(encoder))
     if protocol: bank = bank.split(protocol)[0]
     found = ask(encoder, clip, bank, k=k, nearest=nearest, stream=stream, rows=bank_rows(encoder, bank, weights, stream))
@@ -261,7 +270,7 @@ def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetenso
     encoder, out = load_weights(weights), out or weights.with_suffix(".onnx")
     many = encoder if isinstance(encoder, dict) else {"": encoder}
     for stream, one in many.items():
-        path = export_onnx(one, out.with_stem(f"{out.stem}-{stream}") if stream else out, frames, persons, meta={"weights": weights.name, "stream": stream or "joint"})
+        path = export_onnx(one, out.with_stem(f"{out.stem}-{stream}") if len(many) > 1 else out, frames, persons, meta={"weights": weights.name, "stream": stream or _stream(encoder, None)})
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against torch")
 
 # %% ../nbs/99_cli.ipynb #c018
@@ -269,7 +278,8 @@ def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetenso
 def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetensors of released code (SkeletonCLR, AimCLR, CrosSCLR, HiCLR, ACL, CTR-GCN, UNIK, CMD)")],
             out: Annotated[Optional[Path], typer.Option(help="file to write (default: CHECKPOINT with the ending .safetensors)")] = None,
             prefix: Annotated[Optional[str], typer.Option(help="which network in it, e.g. encoder_q. (default: the one trained by gradient)")] = None,
-            skeleton: Annotated[Optional[str], typer.Option(help="layout of its joints (default: the known one with that many)")] = None):
+            skeleton: Annotated[Optional[str], typer.Option(help="layout of its joints (default: the known one with that many)")] = None,
+            sets: Annotated[Optional[list[str]], typer.Option("--set", help="a setting that shapes do not tell: --set stepped=false (may be given again)")] = None):
     """Take the encoder out of a checkpoint of the authors' code: strict, and without running anything in the file.
 
     Example: skelnb convert hiclr_ntu60_xview_joint.pt --out hiclr-joint.safetensors
@@ -277,8 +287,8 @@ def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetenso
     from skelnb.encoders.released import open_released
     from skelnb.train.checkpoint import save_weights
     out = out or checkpoint.with_suffix(".safetensors")
-    if out.exists() and out.samefile(checkpoint): raise ValueError(f"{out} is the checkpoint itself; choose another file with --out")
-    encoder = open_released(checkpoint, skeleton, prefix)
+    if out.exists(): raise ValueError(f"{out} is there already{' and is the checkpoint itself' if out.samefile(checkpoint) else ''}; choose another file with --out")
+    encoder = open_released(checkpoint, skeleton, prefix, **_changes(sets))
     for stream, e in (encoder if isinstance(encoder, dict) else {"": encoder}).items():
         print(f"{stream or 'encoder'}: {e.config['name']}, width {e.config['width']}, {e.feature_dim} features, {e.skeleton.name}")
     print(f"written: {save_weights(out, encoder, {'converted from': checkpoint.name})}")

@@ -78,6 +78,12 @@ def test_persons_and_layouts_are_fitted(setting):
 def test_files(tmp_path):
     np.save(tmp_path / "one.npy", np.ones((3, 9, 17)))
     assert read_clip(tmp_path / "one.npy").skeleton.name == "coco17" and read_clip(tmp_path / "one.npy").x.shape == (3, 9, 17, 1)
+    (tmp_path / "empty.npy").write_bytes(b"")
+    with pytest.raises(PredictError, match="not an array of numbers"): read_clip(tmp_path / "empty.npy")
+    with open(tmp_path / "several.npy", "wb") as f: np.savez(f, a=np.ones(3))
+    with pytest.raises(PredictError, match="holds several arrays"): read_clip(tmp_path / "several.npy")
+    with pytest.raises(PredictError, match="unknown layout 'kinect'"): read_clip(tmp_path / "one.npy", "kinect")
+    with pytest.raises(PredictError, match="has 17 joints, the layout ntu25 has 25"): read_clip(tmp_path / "one.npy", "ntu25")
     for name, value, words in (("flat.npy", np.ones(9), r"expected numbers of shape \(3, frames"), ("many.npy", np.ones((3, 9, 99, 1)), "no layout of 99 joints"),
                                ("object.npy", np.array([{}], dtype=object), "not an array of numbers")):
         np.save(tmp_path / name, value)
@@ -110,6 +116,59 @@ def test_from_the_command_line(setting, tmp_path, monkeypatch):
     assert "cosine" in done.output and "open prediction.html" in done.output
     wrong = CliRunner().invoke(app, "predict mine.npy --weights w.safetensors --data nowhere".split())
     assert isinstance(wrong.exception, OSError) and "neither a folder nor a data set" in str(wrong.exception)
+
+
+def test_the_stream_comes_with_the_weights(setting, tmp_path, monkeypatch):
+    encoder, train, test = setting
+    monkeypatch.chdir(tmp_path)
+    save_weights("w.safetensors", encoder, {"streams": ["motion"]})
+    train.subset(range(40)).save("bank")
+    np.save("mine.npy", test.x[0])
+    words = "predict mine.npy --weights w.safetensors --data bank --k 5"
+    done = CliRunner().invoke(app, words.split())
+    bank = load(tmp_path / "bank")
+    expected = predict(encoder, read_clip(tmp_path / "mine.npy"), bank, k=5, stream="motion")
+    assert done.exit_code == 0 and expected.nearest().name[0] in done.output and f"{expected.similarity[0]:.4f}" in done.output
+    wrong = CliRunner().invoke(app, f"{words} --stream joint".split())
+    assert isinstance(wrong.exception, ValueError) and "trained on the motion stream, not on joint" in str(wrong.exception)
+
+
+def test_every_clip_of_the_bank_counts_for_what_is_kept(setting, tmp_path):
+    encoder, train, _ = setting
+    weights = save_weights(tmp_path / "w.safetensors", encoder)
+    x = np.array(train.x[:30])
+    banks = [SkeletonData(x.copy(), np.asarray(train.y[:30]), None, train.meta[:30], train.skeleton, train.classes) for _ in range(2)]
+    banks[1].x[15] += .1
+    first, second = (bank_rows(encoder, b, weights, folder=tmp_path / "kept") for b in banks)
+    assert not torch.equal(first[15], second[15]) and torch.equal(first[:15], second[:15])
+
+
+def test_recordings_of_ones_own_may_have_any_name(own_recordings, setting, tmp_path):
+    _, train, _ = setting
+    for file in own_recordings(tmp_path):
+        clip = read_clip(file)
+        assert clip.x.shape[0] == 3 and fit_clip(clip, train)[0].shape == train.shape[1:]
+
+
+@pytest.fixture
+def own_recordings():
+    "Writes a .skeleton and a .json whose names say nothing."
+    def write(folder):
+        from skelnb.data.synthetic import synthesize
+        studio = synthesize(n_subjects=1, n_cameras=1, n_repeats=1, n_setups=1, classes=["wave"])
+        studio.write_ntu(folder / "tree")
+        named = next((folder / "tree").rglob("*.skeleton"))
+        named.rename(folder / "kick.skeleton")
+        poses = np.random.default_rng(0).normal(size=(12, 20, 3)).round(4).tolist()
+        (folder / "mine.json").write_text(json.dumps({"skeletons": poses}))
+        return folder / "kick.skeleton", folder / "mine.json"
+    return write
+
+
+def test_a_bank_of_one_says_that_it_cannot_say(setting):
+    encoder, train, test = setting
+    one = train.subset([0])
+    assert "too few clips" in predict(encoder, test.batch([0])[0], one).usual()
 
 
 def test_names_cannot_break_the_page(setting):

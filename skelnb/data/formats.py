@@ -135,6 +135,13 @@ def ucla_name(name, file=None):
     return dict(label=UCLA_ACTIONS.index(a), subject=s, camera=v, setup=1, repeat=e)
 
 # %% ../../nbs/data/01_formats.ipynb #c026
+def _meta(parse, path, named):
+    "What a file's name says; where it need not be one of the release and is none: nothing."
+    try: return parse(path.stem, path)
+    except ReadError:
+        if named: raise
+        return {}
+
 def _ucla_frames(frames, path):
     "(T,20,3) float64 from the JSON lists, or a `ReadError` that names the frame and joint that do not fit."
     if not isinstance(frames, list): raise ReadError(path, f"'skeletons' should be a list of frames, got {type(frames).__name__}", "Is this a file of the all_sqe release?")
@@ -151,17 +158,18 @@ def _ucla_frames(frames, path):
 # %% ../../nbs/data/01_formats.ipynb #c027
 def read_ucla(
     path,               # a file of the NW-UCLA `all_sqe` release, e.g. a01_s01_e00_v01.json
+    named=True,         # its name and label must be those of the release; False: they may be any, and meta is empty where they say nothing
 ) -> Recording:         # (3,T,20,1), 30 frames a second; meta: label (from 0), subject, camera, setup, repeat
     "Read one NW-UCLA sequence; its name, its label and every number are checked."
     path = Path(path); d = read_json(path)
-    if not isinstance(d, dict) or not {"label", "skeletons"} <= d.keys():
+    if not isinstance(d, dict) or not {*["label"] * named, "skeletons"} <= d.keys():
         found = [k[:30] for k in sorted(map(str, d))[:5]] if isinstance(d, dict) else type(d).__name__
         raise ReadError(path, f"expected an object with 'file_name', 'label' and 'skeletons', found {found}", "This is some other JSON file; leave it out")
-    meta = ucla_name(path.stem, path)
-    if d["label"] != meta["label"] + 1:
+    meta = _meta(ucla_name, path, named)
+    if named and d["label"] != meta["label"] + 1:
         raise ReadError(path, f"its label is {_short(d['label'])}, but its name says action {UCLA_ACTIONS[meta['label']]}, label {meta['label'] + 1} ({UCLA_CLASSES[meta['label']]})",
                         "The file was renamed or its label edited; fetch it again")
-    if d.get("file_name", path.stem) != path.stem:
+    if named and d.get("file_name", path.stem) != path.stem:
         raise ReadError(path, f"inside, it calls itself {_short(d['file_name'])}", "The file was renamed; give it its own name back")
     with np.errstate(over="ignore"): x = _ucla_frames(d["skeletons"], path).transpose(2, 0, 1)[..., None].astype(np.float32)
     check_numbers(x, path, UCLA20)
@@ -355,11 +363,12 @@ def read_ntu(
     path,               # a .skeleton file, e.g. S001C002P003R002A013.skeleton
     bodies="first",     # who goes into which slot: "first", "energy" or "track"
     max_bodies=2,       # slots; further bodies are left out, free slots are zeros
+    named=True,         # the name must be one of the release; False: it may be any, and meta is empty where it says nothing
 ) -> Recording:         # (3,T,25,max_bodies), 30 frames a second; meta: label (from 0), subject, camera, setup, repeat, note
     "Read one NTU RGB+D clip. A frame without a body is zeros; a clip of 0 frames is valid, an empty file is not."
     if bodies not in ("first", "energy", "track"): raise ValueError(f"expected bodies 'first', 'energy' or 'track', got {bodies!r}")
     if not 1 <= max_bodies <= 100: raise ValueError(f"expected 1 to 100 slots (max_bodies), got {max_bodies}")
-    path = Path(path); meta = ntu_name(path.stem, path)
+    path = Path(path); meta = _meta(ntu_name, path, named)
     lines = _Lines(_read_bytes(path, changeable=True)); T, listed, rest = _ntu_bodies(lines, path); spaces = len(listed) * (9 + 11 * len(NTU25))
     pool = {"first": max_bodies, "energy": max(4, max_bodies), "track": np.inf}[bodies]
     listed = [b for b in listed if b[1] < pool]; joints = _ntu_joints(lines, listed, spaces, path)

@@ -61,6 +61,7 @@ def _others(x, how, reference=None):
     there = lambda x: (x != 0).any(3, keepdim=True).any(1, keepdim=True)
     if how == "still": return x.sum(2, keepdim=True) / there(x).sum(2, keepdim=True).clamp(min=1) * there(x)
     r = x if reference is None else torch.as_tensor(reference).to(x)
+    if r.ndim != 5 or r.shape[1:4:2] != x.shape[1:4:2]: raise JointsError(f"reference: expected clips (N,{x.shape[1]},T,{x.shape[3]},M) of the same joints, got shape {tuple(r.shape)}")
     return r.sum((0, 2, 4), keepdim=True) / there(r).sum().clamp(min=1) * there(x)
 
 # %% ../../nbs/explore/04_joints.ipynb #c013
@@ -69,12 +70,12 @@ def hide(
     skeleton,           # their layout
     joints,             # a joint (name or index), or several that are hidden together
     how="still",        # "still" | "parent" | "centre" | "typical": what a hidden joint becomes, see OCCLUSIONS
-    frames=None,        # slice of frames in which it is hidden; None: in all
+    frames=None,        # frames in which it is hidden: a slice, numbers or a (T,) mask; None: all
     reference=None,     # "typical": clips (N',C,T,V,M) whose mean pose counts; None: those in x
 ):                      # (N,C,T,V,M), a copy
     "Clips in which joints are hidden. No joint can be left out of a clip, so it is put somewhere else."
     x, groups = _checked(x, skeleton, how), _joints([joints], skeleton)
-    when = torch.zeros(x.shape[2], dtype=torch.bool); when[frames or slice(None)] = True
+    when = torch.zeros(x.shape[2], dtype=torch.bool); when[slice(None) if frames is None else frames] = True
     every = torch.zeros(len(x), dtype=torch.long)
     return _put(x, _others(x, how, reference), _places(groups, skeleton, how)[every], _members(groups, skeleton)[every], when[None][every])
 
@@ -94,7 +95,7 @@ def _checked(x, skeleton, how):
     if x.ndim != 5: raise JointsError(f"expected clips (N,C,T,V,M), got shape {tuple(x.shape)}; for one clip pass x[None]")
     if x.shape[3] != len(skeleton): raise JointsError(f"expected {len(skeleton)} joints ({skeleton.name}) on axis 3, got {x.shape[3]} in shape {tuple(x.shape)}")
     if not len(x) or not torch.isfinite(x).all(): raise JointsError("expected at least one clip, without NaN or infinity" + (f"; {int((~torch.isfinite(x)).flatten(1).any(1).sum())} of {len(x)} clips hold some" if len(x) else ", got none"))
-    return x.float() if not x.is_floating_point() else x
+    return (x.float() if not x.is_floating_point() else x).cpu()                            # hidden copies are made here; the encoder gets them where it is
 
 # %% ../../nbs/explore/04_joints.ipynb #c018
 @torch.no_grad()
@@ -104,7 +105,7 @@ def joint_importance(
     how="still",        # "still" | "parent" | "centre" | "typical": what a hidden joint becomes, see OCCLUSIONS
     *, window:int=None, # hide for so many frames at a time, moment after moment; None: in the whole clip
     joints=None,        # groups of joints to hide together, as a list of lists or a dict; None: every joint alone
-    target=None,        # callable: features (B,D) -> scores (B,), or (B,K) of which column y counts; None: how far the feature turns
+    target=None,        # callable: features (B,D), on the CPU unless it is a module elsewhere -> scores (B,), or (B,K) of which column y counts; None: how far the feature turns
     y=None,             # (N,) with a target of K columns: which one counts for each clip
     stream="joint",     # what the encoder is shown: 'joint', 'motion' or 'bone'
     reference=None,     # "typical": clips (N',C,T,V,M) whose mean pose counts; None: those in x
@@ -114,7 +115,7 @@ def joint_importance(
     In eval mode; the encoder is as it was afterwards. Source: occlusion, Zeiler and Fergus 2014, section 4.2, with joints in place of patches."""
     skeleton = _skeleton(encoder); x = _checked(x, skeleton, how); N, T = len(x), x.shape[2]
     groups = _joints(joints, skeleton)
-    if window is not None and not 1 <= window <= T: raise JointsError(f"window: expected 1 to {T} frames, got {window!r}")
+    if window is not None and not (isinstance(window, (int, np.integer)) and 1 <= window <= T): raise JointsError(f"window: expected 1 to {T} frames, got {window!r}")
     starts = list(range(0, T, window or T)); G, W = len(groups), len(starts)
     place, moved, others = _places(groups, skeleton, how), _members(groups, skeleton), _others(x, how, reference)
     when = torch.stack([(torch.arange(T) >= s) & (torch.arange(T) < s + (window or T)) for s in starts])
@@ -150,7 +151,8 @@ def _far(a, b):
 def _score(f, target, y):
     "(B,) what `target` says of features, or None without a target."
     if target is None: return None
-    s = torch.as_tensor(target(f.float())).double().cpu()
+    home = next(target.parameters(), f) if isinstance(target, torch.nn.Module) else f        # a head is asked where it is
+    s = torch.as_tensor(target(f.float().to(home.device))).double().cpu()
     if s.ndim == 2 and y is not None and len(torch.as_tensor(y)) == len(s): s = s.gather(1, torch.as_tensor(y).long()[:, None])[:, 0]
     if s.shape != f.shape[:1]: raise JointsError(f"target: expected one score a clip, ({len(f)},), or ({len(f)},K) with y, got {tuple(s.shape)}" + ("" if y is None else f" and y of {len(torch.as_tensor(y))}"))
     return s
@@ -172,7 +174,10 @@ def share(
     "Which part of a clip's importance lies on some joints. What is negative (hiding it raised the score) counts as 0."
     w = torch.as_tensor(importance).float().clamp(min=0)
     if w.ndim != 2: raise JointsError(f"expected importance (N,V), got {tuple(w.shape)}; with windows, take the mean over them first")
-    on = torch.as_tensor(joints)
+    try: on = torch.as_tensor(joints)
+    except (TypeError, ValueError) as e: raise JointsError(f"joints: expected indices or a mask, got {joints!r}; of names take skeleton.index(name)") from e
+    if on.dtype != torch.bool and (on.numel() == 0 or on.is_floating_point() or not 0 <= int(on.min()) <= int(on.max()) < w.shape[1]):
+        raise JointsError(f"joints: expected indices from 0 to {w.shape[1] - 1}, got {on.tolist()}")
     if on.dtype != torch.bool: on = torch.zeros(w.shape[1], dtype=torch.bool).index_fill(0, on.long(), True)
     return (w * on).sum(1) / w.sum(1)
 
@@ -425,6 +430,8 @@ def explore_joints(
     if not 1 <= len(encoders) <= MOST_ENCODERS: raise JointsError(f"encoders: expected 1 to {MOST_ENCODERS}, {{name: encoder}}, got {len(encoders)}")
     skeletons = {name: _skeleton(e) for name, e in encoders.items()}; skeleton = next(iter(skeletons.values()))
     if any(s.names != skeleton.names for s in skeletons.values()): raise JointsError(f"encoders: expected one layout, got {', '.join(sorted({s.name for s in skeletons.values()}))}")
+    for what, given in (("how", how), ("target", target), ("stream", stream)):
+        if isinstance(given, dict) and (odd := [k for k in given if k not in encoders]): raise JointsError(f"{what}: no encoder is called {', '.join(map(repr, odd))}; there are {', '.join(map(repr, encoders))}")
     data = _as_data(data, skeleton, labels); x, N = data.batch(), len(data); T, M = x.shape[2], x.shape[4]
     if not 1 <= N <= MOST_CLIPS: raise JointsError(f"expected 1 to {MOST_CLIPS} clips, got {N}; take some: data.subset(range(8))")
     per = lambda given, name: given.get(name) if isinstance(given, dict) else given

@@ -6,6 +6,7 @@ __all__ = ['PredictError', 'read_clip', 'fit_clip', 'predict', 'Prediction', 'ba
 # %% ../../nbs/explore/05_predict.ipynb #c008
 import hashlib
 import html
+import warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -25,21 +26,27 @@ class PredictError(ValueError):
 
 def read_clip(
     path,                           # .skeleton (NTU RGB+D), .json (NW-UCLA) or .npy: an array (C,T,V,M) in metres
-    skeleton=None,                  # of the joints of a .npy file; None: the layout we know with that many
+    skeleton=None,                  # of the joints of a .npy file: a Skeleton or the name of a layout; None: the layout we know with that many
 ) -> Recording:
-    "One recording from one file."
+    "One recording from one file. Its name may be any, and it need not say which action it is."
+    if isinstance(skeleton, str):
+        if skeleton not in LAYOUTS: raise PredictError(f"unknown layout {skeleton!r}; known: {', '.join(LAYOUTS)}; or pass a Skeleton")
+        skeleton = LAYOUTS[skeleton]
     path = Path(path)
     if not path.is_file(): raise PredictError(f"{path}: there is no such file")
-    if path.suffix == ".skeleton": return read_ntu(path)
-    if path.suffix == ".json": return read_ucla(path)
+    if path.suffix == ".skeleton": return read_ntu(path, named=False)
+    if path.suffix == ".json": return read_ucla(path, named=False)
     if path.suffix != ".npy": raise PredictError(f"{path}: expected a file ending in .skeleton (NTU RGB+D), .json (NW-UCLA) or .npy (an array of coordinates, frames, joints, persons)")
     try: x = np.load(path, allow_pickle=False)
-    except ValueError as e: raise PredictError(f"{path}: not an array of numbers ({e})") from e
+    except (ValueError, EOFError, OSError) as e: raise PredictError(f"{path}: not an array of numbers ({e})") from e
+    if not isinstance(x, np.ndarray): raise PredictError(f"{path}: holds several arrays (.npz); save the one of coordinates alone with numpy.save")
     if x.ndim == 3: x = x[..., None]                                                         # one person
     if x.ndim != 4 or x.shape[0] != 3 or x.dtype.kind not in "fiu": raise PredictError(f"{path}: expected numbers of shape (3, frames, joints, persons), got {x.shape} {x.dtype}")
+    guessed = skeleton is None
     skeleton = skeleton or next((l for l in LAYOUTS.values() if len(l) == x.shape[2]), None)
     if not isinstance(skeleton, Skeleton): raise PredictError(f"{path}: no layout of {x.shape[2]} joints is known; pass skeleton=; known: {', '.join(f'{n} ({len(l)})' for n, l in LAYOUTS.items())}")
-    return Recording(x, 30., path.stem, {}, skeleton)
+    if len(skeleton) != x.shape[2]: raise PredictError(f"{path}: has {x.shape[2]} joints, the layout {skeleton.name} has {len(skeleton)}")
+    return Recording(x, 30., path.stem, {"assumed": f"the joints are taken for those of {skeleton.name}, in its order"} if guessed else {}, skeleton)
 
 # %% ../../nbs/explore/05_predict.ipynb #c010
 def fit_clip(
@@ -47,7 +54,7 @@ def fit_clip(
     bank,                           # SkeletonData it shall be compared with
 ):                                  # (clip (C,T,V,M) tensor, list of what was changed)
     "Bring a recording to the joints, frames, persons and preprocessing of a data set."
-    x, notes, (_, _, frames, _, M) = recording.x, [], bank.shape
+    x, notes, (_, _, frames, _, M) = recording.x, [v for k, v in recording.meta.items() if k == "assumed"], bank.shape
     if recording.skeleton != bank.skeleton:
         mapped = recording.skeleton.map_to(bank.skeleton)
         x = mapped(x, coordinates=-4); notes.append(f"joints were mapped: {mapped!r}")
@@ -80,11 +87,12 @@ def predict(
     "Which classes the nearest labelled clips vote for, and the clips themselves."
     name, notes = clip.name if isinstance(clip, Recording) else "clip", []
     if isinstance(clip, Recording): clip, notes = fit_clip(clip, bank)
+    clip = torch.as_tensor(clip)
     if tuple(clip.shape) != tuple(bank.shape[1:]): raise PredictError(f"expected a clip of the bank's shape {tuple(bank.shape[1:])}, got {tuple(clip.shape)}; pass the Recording, it will be fitted")
     rows = _rows(encoder, bank, stream) if rows is None else rows
     if len(rows) != len(bank): raise PredictError(f"expected features of the bank's {len(bank)} clips, got {len(rows)}")
     keep = torch.tensor((bank.meta["name"] != name).tolist())
-    if not keep.all(): notes.append("the clip itself is in the bank and was left out")
+    if not keep.all(): notes.append(f"{name} is in the bank, too; by its name it is the clip itself, so it was left out")
     if not keep.any(): raise PredictError("the bank holds nothing but the clip itself")
     h = _rows(encoder, SkeletonData(clip[None].numpy(), [0], None, pd.DataFrame({"name": [name]}), bank.skeleton, name="clip"), stream)
     index = keep.nonzero().flatten()
@@ -110,7 +118,9 @@ class Prediction:
         return pd.DataFrame({"name": self.bank.meta["name"].iloc[at].tolist(), "class": [self.bank.classes[int(self.bank.y[i])] for i in at], "cosine": self.similarity.round(decimals=4).tolist(), "row": at})
     def usual(self):
         "How near the nearest clip is, in words."
-        near = f"The nearest clip has a cosine of {float(self.similarity[0]):.3f}; {self.farther:.0%} of the bank's clips have a nearer neighbour than that"
+        near = f"The nearest clip has a cosine of {float(self.similarity[0]):.3f}"
+        if self.farther != self.farther: return near + "; the bank holds too few clips to say whether that is near."
+        near += f"; {self.farther:.0%} of the bank's clips have a nearer neighbour than that"
         return near + (": this clip is like hardly anything in the bank, and its class means little." if self.farther > .95 else ".")
     def __repr__(self):
         top = ", ".join(f"{c} {v:.0%}" for c, v in self.classes(.05).itertuples(index=False))
@@ -155,11 +165,14 @@ def bank_rows(
     import safetensors.torch
     from skelnb.train.checkpoint import write_atomic
     key = hashlib.sha256(Path(weights).read_bytes())
-    key.update(f"{bank.name} {bank.shape} {stream}".encode() + "\n".join(bank.meta["name"]).encode() + bank.batch([0, len(bank) - 1]).numpy().tobytes())
+    key.update(f"{bank.name} {bank.shape} {stream}".encode() + "\n".join(bank.meta["name"]).encode())
+    for at in np.array_split(np.arange(len(bank)), -(-len(bank) // 1024)): key.update(bank.batch(at).numpy().tobytes())       # every clip counts: NTU-60 in some two seconds
     file = Path(folder or data_dir() / "cache" / "features") / f"{key.hexdigest()[:24]}.safetensors"
     try: return safetensors.torch.load_file(file)["rows"]
     except Exception: pass                                                                    # not there, or damaged: computed anew
     rows = _rows(encoder, bank, stream)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, safetensors.torch.save({"rows": rows}))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, safetensors.torch.save({"rows": rows}))
+    except OSError as e: warnings.warn(f"the features could not be kept ({e}); they are computed anew next time", stacklevel=2)
     return rows

@@ -4,6 +4,7 @@
 __all__ = ['export_onnx', 'run_onnx', 'onnx_notes']
 
 # %% ../../nbs/train/03_export.ipynb #c008
+import copy
 import json
 import logging
 import warnings
@@ -41,31 +42,30 @@ def _quiet():
 def _shape(encoder, frames, persons):
     "(C,T,V,M) of the clips the file will take."
     if not isinstance(encoder, Encoder): raise EncoderError(f"expected an Encoder, got {type(encoder).__name__}; of a method export method.encoders['joint']")
-    frames, persons = frames or encoder.config.get("frames", 50), persons or encoder.config.get("persons", 2)
+    frames, persons = (encoder.config.get(k, d) if n is None else n for k, d, n in (("frames", 50, frames), ("persons", 2, persons)))
+    if frames < 1 or persons < 1: raise EncoderError(f"expected at least one frame and one person, got frames={frames}, persons={persons}")
     return encoder.in_channels, frames, len(encoder.skeleton), persons
 
 @torch.no_grad()
 def export_onnx(
-    encoder,                        # an Encoder; its mode is put back
+    encoder,                        # an Encoder; it is left as it is, a copy in float32 is written
     path,                           # file to write, by custom `.onnx`
     frames=None, persons=None,      # T and M of the clips it will take; None: as the encoder was built
     tolerance=1e-4,                 # largest difference allowed, as a share of the largest feature
     meta=None,                      # what to say about the weights (JSON); the encoder's settings and its skeleton are always said
 ):                                  # the path
     "Write the encoder in evaluation mode as ONNX: clips (N,C,T,V,M) float32 -> features (N, feature_dim), N free. Checked with ONNX Runtime before the file is left."
-    shape, mode = _shape(encoder, frames, persons), encoder.training
-    device, dtype = next(((p.device, p.dtype) for p in encoder.parameters()), ("cpu", torch.float32))
-    try:
-        plain = _Plain(encoder.float().cpu()).eval()
-        example = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
-        with _quiet(): program = torch.onnx.export(plain, (example,), dynamo=True, verbose=False, input_names=["clips"], output_names=["features"],
-                                                   dynamic_shapes={"clips": {0: torch.export.Dim("batch")}})
-        model = program.model_proto
-        for key, value in {"skelnb": json.dumps(encoder.config), "meta": json.dumps(meta or {})}.items():
-            entry = model.metadata_props.add(); entry.key, entry.value = key, value
-        data = model.SerializeToString()
-        _compare(plain, data, shape, tolerance)
-    finally: encoder.to(device, dtype).train(mode)
+    shape = _shape(encoder, frames, persons)
+    plain = _Plain(copy.deepcopy(encoder).float().cpu()).eval()
+    example = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    plain.encoder(example)                                                                   # clips it cannot take are told in its own words
+    with _quiet(): program = torch.onnx.export(plain, (example,), dynamo=True, verbose=False, input_names=["clips"], output_names=["features"],
+                                               dynamic_shapes={"clips": {0: torch.export.Dim("batch")}})
+    model = program.model_proto
+    for key, value in {"skelnb": json.dumps(encoder.config), "meta": json.dumps(meta or {})}.items():
+        entry = model.metadata_props.add(); entry.key, entry.value = key, value
+    data = model.SerializeToString()
+    _compare(plain.encoder, data, shape, tolerance)
     return write_atomic(path, data)
 
 # %% ../../nbs/train/03_export.ipynb #c011
@@ -76,13 +76,13 @@ def _session(model, where="the file"):
     try: return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     except Exception as e: raise EncoderError(f"{where}: ONNX Runtime cannot open it ({str(e)[:200]}); expected a file of export_onnx") from e
 
-def _compare(plain, data, shape, tolerance):
+def _compare(encoder, data, shape, tolerance):
     "Raise EncoderError if file and torch differ on random clips of several batch sizes, an absent person among them."
     session, generator = _session(data), torch.Generator().manual_seed(1)
     for n in (1, 2, 5):
         clips = torch.randn(n, *shape, generator=generator)
         if shape[-1] > 1: clips[-1, ..., -1] = 0
-        ours, theirs = plain(clips).numpy(), session.run(None, {"clips": clips.numpy()})[0]
+        ours, theirs = encoder(clips).numpy(), session.run(None, {"clips": clips.numpy()})[0]
         worst = float(np.abs(ours - theirs).max() / max(np.abs(ours).max(), 1e-12)) if ours.shape == theirs.shape else float("inf")
         if not worst <= tolerance:
             raise EncoderError(f"the exported encoder differs from torch by {worst:.1e} of the largest feature in a batch of {n} (allowed: {tolerance:.0e}); nothing was written")
@@ -97,6 +97,7 @@ def run_onnx(
     expected, x = session.get_inputs()[0].shape, np.asarray(clips, np.float32)
     if x.ndim != 5 or list(x.shape[1:]) != list(expected[1:]):
         raise EncoderError(f"{path}: expected clips (N, {', '.join(map(str, expected[1:]))}), got {x.shape}; frames and persons are fixed when the file is written")
+    if not len(x): return np.zeros((0, session.get_outputs()[0].shape[1]), np.float32)       # some operations of the runtime do not survive an empty batch
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 def onnx_notes(

@@ -49,11 +49,11 @@ def _paper(method, data):
     return settings, plan
 
 def _small(method, epochs):
-    "The same method for some hundred clips and a laptop: narrow, both networks equal at first, stages as shares of the epochs. Chosen on held-out training subjects."
+    "The same method for some hundred clips and a laptop: narrow, both networks equal at first, stages as shares of the epochs. Chosen on held-out training subjects: SkeletonBYOL, which has nothing but its target to keep it from collapsing, needs a slower one."
     settings = {**METHOD_SETTINGS[method], "width": 8, "feature_dim": 64, "dropout": .1, "weights": "own", "init": "copy"}
-    settings |= dict(queue=None, tau=.996, projection=64) if method in QUEUES else dict(tau=.9, hidden=256, projection=64)
+    settings |= dict(queue=None, tau=.996, projection=64) if method in QUEUES else dict(tau=.97 if method == "skeletonbyol" else .9, hidden=256, projection=64)
     if method in STAGES: key, share = STAGES[method]; settings[key] = max(int(share * epochs), 1)
-    return settings, dict(epochs=epochs, batch_size=32, lr=.02 if method in QUEUES else .05, weight_decay=1e-4, lr_steps=[max(int(.6 * epochs), 1)])
+    return settings, dict(epochs=epochs, batch_size=16 if method == "skeletonbyol" else 32, lr=.02 if method in QUEUES else .05, weight_decay=1e-4, lr_steps=[max(int(.6 * epochs), 1)])
 
 # %% ../../nbs/train/02_recipes.ipynb #c014
 ENCODER_SETTINGS = ("encoder", "width", "feature_dim", "dropout", "pool")

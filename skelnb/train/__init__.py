@@ -6,5 +6,6 @@ _reexport(__name__, {
     "pretrain": "pretrain",
     "recipes": "recipe Recipe RecipeError",
     "checkpoint": "save_checkpoint load_checkpoint save_weights load_weights",
+    "scale": "each_once gather_features synchronise check_queue plan_run scaling distributed_ready ScaleError",
     "export": "export_onnx run_onnx onnx_notes",
 })

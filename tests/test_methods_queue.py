@@ -283,7 +283,8 @@ def fed(name, f, q, k, **settings):
     first = f[next(iter(k.values()))]
     method = make(name, queue=f[f"queue{'_joint' if len(k) > 1 else ''}"].shape[1], projection=first.shape[1], streams=tuple(k), temperature=float(f["temperature"]), **settings)
     leaves = {s: [torch.tensor(f[n], requires_grad=True) for n in names] for s, names in q.items()}
-    method.queries = lambda s, views: ([unit_rows(x) for x in leaves[s]], leaves[s][0])
+    last = len(method.branches) - 1                                                    # of AimCLR's two passes the second gives two branches
+    method.query = lambda s, views, i: ([unit_rows(x) for x in (leaves[s][i:] if i == last else leaves[s][i:i + 1])], leaves[s][i])
     method.keys = lambda s, views: unit_rows(torch.tensor(f[k[s]]))
     for s, queue in method.queues.items():
         queue.rows.copy_(torch.tensor(f[f"queue{'_' + s if len(k) > 1 else ''}"].T.copy()))
@@ -685,7 +686,7 @@ def test_an_encoder_of_ones_own_needs_neither_map_nor_edges():
 
 
 @pytest.mark.parametrize("name, bad, words", [
-    ("aimclr", dict(sets=("BA", "NA", "Mask")), "two sets"), ("aimclr", dict(encoder=Plain), "feature_map.*drop=False"),
+    ("aimclr", dict(sets=("BA", "NA", "Mask")), "two sets"), ("aimclr", dict(encoder=Plain), "encode_map.*drop=False"),
     ("hiclr", dict(sim="l2"), "cosine"), ("crossclr", dict(streams=("joint",)), "two or three streams"), ("crossclr", dict(heads="both"), "separate"),
     ("crossclr", dict(followers="none"), "released"), ("skeletonclr", dict(queue=0), "at least one row"), ("skeletonclr", dict(augment=3), "augmentation"),
     ("skeletonclr", dict(key_augment=3.5), "augmentation"), ("hiclr", dict(sets=3), "sets"), ("hiclr", dict(sets=()), "sets"), ("skeletonclr", dict(tau=2), "between 0 and 1"),

@@ -8,7 +8,7 @@ from ..losses.byol import unit_rows
 from ..losses.infonce import info_nce
 from ..losses.mining import attention_drop, distribution_matching
 from .momentum import MethodError
-from .queue import QueueMethod, edges_of
+from .queue import QueueMethod
 
 # %% ../../nbs/methods/05_aimclr.ipynb #c012
 class AimCLR(QueueMethod):
@@ -30,23 +30,23 @@ class AimCLR(QueueMethod):
         self.config |= dict(sets=list(sets) if all(isinstance(s, str) for s in sets) else None, drop=drop, keep=keep)
         self.init_weights()
 
-    def stream_loss(self, q, k, queue, positives=None):
-        "From unit rows of the branches z, z_e, z_ed to {'loss', 'loss_info', 'loss_d3m'}: InfoNCE of the first plus half of two cross-entropies."
+    def part_loss(self, i, q, k, queue, positives=None):
+        "From unit rows of the branches z, z_e, z_ed. Pass 0: {'loss': InfoNCE of z, 'loss_info'}; pass 1: {'loss': half of two cross-entropies, 'loss_d3m'}, z is detached. Their sum is `stream_loss`."
+        if i:
+            match = distribution_matching(q[0], q[1:], k, queue, self.temperature)
+            return {"loss": match, "loss_d3m": match}
         info = info_nce(q[0], k, queue, self.temperature, positives)
-        match = distribution_matching(q[0], q[1:], k, queue, self.temperature)
-        return {"loss": info + match, "loss_info": info, "loss_d3m": match}
+        return {"loss": info, "loss_info": info}
 
 # %% ../../nbs/methods/05_aimclr.ipynb #c014
-def _queries(self, stream, views):
-    "Unit rows of the normal view, of the extreme view and, from the same forward pass, of the extreme view after the drop."
-    net, (normal, extreme) = self.pairs[stream].online, self.branches
-    y = net.encoder(self.inputs(stream, views[0], normal))
+def _query(self, stream, views, i):
+    "Pass 0: unit rows of the normal view. Pass 1: of the extreme view and, from the same map, of the extreme view after the drop."
+    if not (i and self.drop): return QueueMethod.query(self, stream, views, i)
+    net, extreme = self.pairs[stream].online, self.branches[i]
     x = self.inputs(stream, views[2], extreme)
-    if not self.drop: features = [net.encoder(x, **edges_of(extreme))]
-    else:
-        found = net.encoder.feature_map(x, extreme.edges)                            # (N,M,D,T,V)
-        present = x.detach().flatten(1, 3).ne(0).any(1)
-        dropped = attention_drop(found.flatten(0, 1), self.keep).view_as(found)
-        features = [net.encoder.merge(m.mean((3, 4)), present) for m in (found, dropped)]
-    return [unit_rows(net.projector(f)) for f in (y, *features)], y
-AimCLR.queries = _queries
+    found = net.encoder.feature_map(x, extreme.edges)                            # (N,M,D,T,V)
+    present = x.detach().flatten(1, 3).ne(0).any(1)
+    dropped = attention_drop(found.flatten(0, 1), self.keep).view_as(found)
+    features = [net.encoder.merge(m.mean((3, 4)), present) for m in (found, dropped)]
+    return [unit_rows(net.projector(f)) for f in features], features[0]
+AimCLR.query = _query

@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['HiCLR']
 
-# %% ../../nbs/methods/06_hiclr.ipynb #c010
+# %% ../../nbs/methods/06_hiclr.ipynb #c009
 from ..losses.hierarchical import hierarchical_terms
 from ..losses.infonce import info_nce
 from .momentum import MethodError
 from .queue import QueueMethod
 
-# %% ../../nbs/methods/06_hiclr.ipynb #c011
+# %% ../../nbs/methods/06_hiclr.ipynb #c010
 class HiCLR(QueueMethod):
     "Hierarchical consistent contrastive learning (HiCLR paper, Section 3): InfoNCE for the weakest view, and each stronger view follows the one before it."
     name = "hiclr"
@@ -30,8 +30,10 @@ class HiCLR(QueueMethod):
                             key_augment=key_augment if isinstance(key_augment, str) else None)
         self.init_weights()
 
-    def stream_loss(self, q, k, queue, positives=None):
-        "From unit rows of the k branches to {'loss', 'loss_info', 'loss_h1', ...}: InfoNCE of the first, lambda_h times the sum of the terms."
+    def part_loss(self, i, q, k, queue, positives=None):
+        "Branch 0: {'loss': InfoNCE, 'loss_info'}. Branch i: {'loss': lambda_h times the term, 'loss_h<i>'}; the teacher, branch i-1, is detached. Their sum is `stream_loss`."
+        if i:
+            term, = hierarchical_terms(q[i - 1:i + 1], k, queue, self.temperature, self.sim)
+            return {"loss": self.lambda_h * term, f"loss_h{i}": term}
         info = info_nce(q[0], k, queue, self.temperature, positives)
-        terms = hierarchical_terms(q, k, queue, self.temperature, self.sim) if len(q) > 1 else []
-        return {"loss": info + self.lambda_h * sum(terms), "loss_info": info, **{f"loss_h{i}": t for i, t in enumerate(terms, 1)}}
+        return {"loss": info, "loss_info": info}

@@ -88,7 +88,7 @@ def levels(
 
 # %% ../../nbs/methods/03_queue.ipynb #c018
 class QueueMethod(Method):
-    "What SkeletonCLR, AimCLR, HiCLR and CrosSCLR share: per stream a query network, a key network, a queue. A subclass gives `branches` and says `stream_loss`."
+    "What SkeletonCLR, AimCLR, HiCLR and CrosSCLR share: per stream a query network, a key network, a queue. A subclass gives `branches` and says `stream_loss`, or its parts."
     def __init__(self,
         branches,                  # one augmentation a query branch, weakest first: names for `levels`
         key,                       # augmentation of the key: a name, an AugmentationSet; None: as the first branch
@@ -134,20 +134,22 @@ def edges_of(augment):
     "Keyword of an encoder: the edges of an augmentation that has some. Encoders of one's own need not know it."
     return {} if augment.edges is None else {"edges": augment.edges}
 
+def _query(self, stream, views, i):
+    "The forward pass of branch `i`: its unit rows (N,P), in a list because one pass may give several, and the features (N,D)."
+    net, a = self.pairs[stream].online, self.branches[i]
+    features = net.encoder(self.inputs(stream, views[i + (i > 0)], a), **edges_of(a))
+    return [unit_rows(net.projector(features))], features
+
 def _queries(self, stream, views):
     "Unit rows (N,P) of every query branch, each in a forward pass of its own, and the features (N,D) of the first."
-    net, found, features = self.pairs[stream].online, [], []
-    for view, a in zip([views[0], *views[2:]], self.branches):
-        x = self.inputs(stream, view, a)
-        features.append(net.encoder(x, **edges_of(a)))
-        found.append(unit_rows(net.projector(features[-1])))
-    return found, features[0]
+    passes = [self.query(stream, views, i) for i in range(len(self.branches))]
+    return [z for rows, _ in passes for z in rows], passes[0][1]
 
 @torch.no_grad()
 def _keys(self, stream, views):
     "Unit rows (N,P) of the key network, without a graph."
     return unit_rows(self.pairs[stream].forward_target(self.inputs(stream, views[1], self.key), self.key.edges))
-QueueMethod.views, QueueMethod.inputs, QueueMethod.queries, QueueMethod.keys = _views, _inputs, _queries, _keys
+QueueMethod.views, QueueMethod.inputs, QueueMethod.query, QueueMethod.queries, QueueMethod.keys = _views, _inputs, _query, _queries, _keys
 
 # %% ../../nbs/methods/03_queue.ipynb #c022
 @property
@@ -173,20 +175,68 @@ def _watch(self,
 QueueMethod.mining, QueueMethod.positives, QueueMethod.watch = _mining, _positives, _watch
 
 # %% ../../nbs/methods/03_queue.ipynb #c024
+def _part_loss(self, i, q, k, queue, positives=None):
+    "{'loss', other scalars} of forward pass `i`. Only its own rows may get a gradient. q: unit rows of all branches up to this one, or of more; positives: for the first."
+    raise NotImplementedError(f"{type(self).__name__} has no part_loss")
+
+def _summed(parts):
+    "The parts as one: losses are added, the rest has names of its own."
+    return {**{name: value for p in parts for name, value in p.items()}, "loss": sum(p["loss"] for p in parts)}
+
+def _stream_loss(self, q, k, queue, positives=None):
+    "From unit rows of the branches to {'loss', other scalars}: the sum of the parts. A method whose branches share gradients writes this one instead."
+    return _summed([self.part_loss(i, q, k, queue, positives) for i in range(min(len(self.branches), len(q)))])
+
+@property
+def _apart(self):
+    "Whether the passes can be run backward one by one. Not where a subclass has a loss, or a step, of its own that joins them."
+    same = all(getattr(type(self), name) is getattr(QueueMethod, name) for name in ("forward", "losses", "stream_loss", "queries"))
+    return same and type(self).part_loss is not QueueMethod.part_loss
+
+def _one_by_one(self, stream, views, backward):
+    "Keys (N,P), and what `forward` reports of the stream; every pass has been run backward and holds no graph any more."
+    parts, rows, queue = {}, [], self.queues[stream]
+    def end(i, q, positives=None):
+        parts[i] = self.part_loss(i, q, k, queue.rows, positives)
+        with torch.autocast(q[0].device.type, enabled=False): backward(parts[i]["loss"])
+        parts[i] = {name: value.detach() for name, value in parts[i].items()}
+    first, features = self.query(stream, views, 0)
+    k, spreads = self.keys(stream, views), {"feature_std": spread(features), "projection_std": spread(first[0])}
+    rows = [z.detach() for z in first]
+    if not self.mining: end(0, first)
+    for i in range(1, len(self.branches)):
+        new = self.query(stream, views, i)[0]
+        end(i, rows + new)
+        rows += [z.detach() for z in new]
+    positives, report = self.positives(rows, queue)
+    if self.mining: end(0, first, positives)
+    return k, {**_summed([parts[i] for i in sorted(parts)]), **report, **spreads}
+QueueMethod.part_loss, QueueMethod.stream_loss, QueueMethod.apart, QueueMethod.one_by_one = _part_loss, _stream_loss, _apart, _one_by_one
+
+# %% ../../nbs/methods/03_queue.ipynb #c026
 def _forward(self,
-    views,  # joint views (N,C,T,V,M), from `views`
-)->dict:    # 'loss' with its graph; 'joint/loss', 'joint/feature_std', ... of each stream without
+    views,          # joint views (N,C,T,V,M), from `views`
+    backward=None,  # called with each loss that has a gradient, part by part where the method is `apart`; None: the caller does it
+)->dict:            # 'loss' with its graph (without, if `backward` had it); 'joint/loss', 'joint/feature_std', ... of each stream without
     "The loss, summed over streams, and what to watch."
-    q, features = {}, {}
-    for s in self.streams: q[s], features[s] = self.queries(s, views)
-    k = {s: self.keys(s, views) for s in self.streams}
-    parts = self.losses(q, k)
+    q, k, parts = {}, {}, {}
+    for s in self.streams:
+        if backward is not None and self.apart: k[s], parts[s] = self.one_by_one(s, views, backward)
+        else: q[s], k[s], parts[s] = self.at_once(s, views)
+    if q: parts = {s: {**p, **parts[s]} for s, p in self.losses(q, k).items()}
     if self.training: self.waiting.append((k, self.index))
-    result = {"loss": sum(p["loss"] for p in parts.values())}
-    for s, p in parts.items():
-        p = {**p, "feature_std": spread(features[s]), "projection_std": spread(q[s][0])}
-        result |= {f"{s}/{name}": value.detach() for name, value in p.items()}
-    return result
+    loss = sum(p["loss"] for p in parts.values())
+    if q and backward is not None:
+        with torch.autocast(loss.device.type, enabled=False): backward(loss)
+        loss = loss.detach()
+    return {"loss": loss, **{f"{s}/{name}": value.detach() for s, p in parts.items() for name, value in p.items()}}
+
+def _at_once(self, stream, views):
+    "Unit rows of all branches, keys, and what is to be watched."
+    first, features = self.query(stream, views, 0)
+    k = self.keys(stream, views)
+    others = [z for i in range(1, len(self.branches)) for z in self.query(stream, views, i)[0]]
+    return first + others, k, {"feature_std": spread(features), "projection_std": spread(first[0])}
 
 def _losses(self, q, k):
     "{stream: what `stream_loss` says}, from the queries and keys of all streams."
@@ -211,5 +261,5 @@ def _start_epoch(self, epoch):
     "As `Method`; keys of a step that was interrupted are forgotten."
     Method.start_epoch(self, epoch)
     self.waiting = []
-QueueMethod.forward, QueueMethod.losses, QueueMethod.fill = _forward, _losses, _fill
+QueueMethod.forward, QueueMethod.at_once, QueueMethod.losses, QueueMethod.fill = _forward, _at_once, _losses, _fill
 QueueMethod.after_step, QueueMethod.start_epoch = _after_step, _start_epoch

@@ -148,10 +148,13 @@ def train_step(run, index):
         run.method.start_step(index)
     with run.accelerator.accumulate(run.model):
         views = run.method.views(run.data.batch(index, run.accelerator.device), run.chance)
-        found = run.model(views)
+        apart = run.world == 1 and getattr(run.method, "apart", False)      # several processes add gradients up in one backward pass only
+        found = run.model(views, run.accelerator.backward) if apart else run.model(views)
         if not torch.isfinite(found["loss"]):       # stop before it reaches the weights
+            run.optimizer.zero_grad()
             raise NonFiniteLoss(", ".join(f"{k} {torch.as_tensor(v).item():.4g}" for k, v in found.items()))
-        run.accelerator.backward(found["loss"])
+        if not apart:
+            run.accelerator.backward(found["loss"])
         run.optimizer.step()                        # waits by itself until `accumulate` batches are in
         run.optimizer.zero_grad()
         if run.accelerator.sync_gradients:
@@ -167,11 +170,10 @@ def train_epoch(run, epoch, rate, tell):
         group["lr"] = rate
     sums, batches = {}, run.batches()
     for step, index in enumerate(batches, 1):
-        found = train_step(run, index)
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.) + float(value)
+        for name, value in train_step(run, index).items():
+            sums[name] = sums.get(name, 0.) + (value if value.device.type == "mps" else value.double())     # on the device: nothing waits for it
         tell(step, len(batches), sums["loss"] / step)
-    return {name: total / len(batches) for name, total in sums.items()}
+    return {name: float(total) / len(batches) for name, total in sums.items()}
 
 # %% ../../nbs/train/01_pretrain.ipynb #c036
 def curves(history, epochs, width=560, height=170):

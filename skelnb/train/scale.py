@@ -4,7 +4,7 @@
 __all__ = ['BATCH_NORMS', 'ScaleError', 'processes', 'each_once', 'gather_features', 'synchronise', 'check_queue', 'plan_run',
            'traffic', 'ring_seconds', 'scaling', 'measure_step', 'distributed_ready', 'check_started']
 
-# %% ../../nbs/train/04_scale.ipynb #c002
+# %% ../../nbs/train/04_scale.ipynb #c003
 import copy
 import os
 import socket
@@ -13,17 +13,17 @@ import torch
 from torch import distributed, nn
 from ..methods.queue import queue_length
 
-# %% ../../nbs/train/04_scale.ipynb #c003
+# %% ../../nbs/train/04_scale.ipynb #c010
 class ScaleError(ValueError):
     "Something does not fit the number of processes: says what was expected, what came and what to try."
 
-# %% ../../nbs/train/04_scale.ipynb #c004
+# %% ../../nbs/train/04_scale.ipynb #c011
 def processes():
     "(rank, world): which process this is and of how many; (0, 1) outside of a distributed run."
     if not (distributed.is_available() and distributed.is_initialized()): return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
-# %% ../../nbs/train/04_scale.ipynb #c005
+# %% ../../nbs/train/04_scale.ipynb #c014
 def each_once(
     n:int,       # clips
     rank=None,   # which process; None: this one
@@ -35,7 +35,7 @@ def each_once(
     if n < 0 or not 0 <= rank < world: raise ScaleError(f"expected clips >= 0 and 0 <= rank < world, got {n} clips, rank {rank}, world {world}")
     return torch.arange(n * rank // world, n * (rank + 1) // world)
 
-# %% ../../nbs/train/04_scale.ipynb #c006
+# %% ../../nbs/train/04_scale.ipynb #c017
 @torch.no_grad()
 def gather_features(
     rows,        # (n, ...) of this process: any n, 0 too (then of the same rank, other sizes may be 0: (0, 0))
@@ -54,7 +54,7 @@ def gather_features(
     distributed.all_gather(found, own)
     return torch.cat([f[:s[0]] for f, (s, _) in zip(found, sizes)])
 
-# %% ../../nbs/train/04_scale.ipynb #c007
+# %% ../../nbs/train/04_scale.ipynb #c022
 BATCH_NORMS = ("local", "synchronised")
 
 def synchronise(
@@ -74,7 +74,7 @@ def synchronise(
     if isinstance(method, nn.modules.batchnorm._BatchNorm): raise ScaleError("expected a method or a network, got a single batch norm; put it into a network")
     return nn.SyncBatchNorm.convert_sync_batchnorm(method)
 
-# %% ../../nbs/train/04_scale.ipynb #c008
+# %% ../../nbs/train/04_scale.ipynb #c025
 def check_queue(
     method,            # any method; one without queues always fits
     batch_size:int,    # of one process
@@ -89,7 +89,7 @@ def check_queue(
         if len(queue) % keys: notes.append(f"{stream}: a queue of {len(queue)} is not a multiple of {keys} keys: a step may end at the front of the queue again, which works")
     return notes
 
-# %% ../../nbs/train/04_scale.ipynb #c009
+# %% ../../nbs/train/04_scale.ipynb #c028
 def plan_run(
     clips:int,            # of the training set
     batch_size:int=128,   # of the run on one process
@@ -109,7 +109,7 @@ def plan_run(
     return dict(processes=world, batch_of_each=own, batch_of_all=total, steps_an_epoch=steps, left_out=clips - steps * total, steps=steps * epochs,
                 lr=lr * total / batch_size, queue=queue_length(clips, total), clips_a_batch_norm_sees=own)
 
-# %% ../../nbs/train/04_scale.ipynb #c010
+# %% ../../nbs/train/04_scale.ipynb #c031
 def traffic(
     method,
     batch_size:int,          # of one process
@@ -122,7 +122,7 @@ def traffic(
     return dict(gradient=count(p for p in method.parameters() if p.requires_grad), buffers=count(method.buffers()) if buffers and world > 1 else 0,
                 keys=keys * (world - 1))
 
-# %% ../../nbs/train/04_scale.ipynb #c011
+# %% ../../nbs/train/04_scale.ipynb #c033
 def ring_seconds(
     size,             # bytes to add up over the processes
     world:int,
@@ -133,7 +133,7 @@ def ring_seconds(
     if world < 1 or bandwidth <= 0: raise ScaleError(f"expected at least one process and a bandwidth above 0 bytes a second, got {world} and {bandwidth}")
     return 2 * (world - 1) * (size / world / bandwidth + latency)
 
-# %% ../../nbs/train/04_scale.ipynb #c012
+# %% ../../nbs/train/04_scale.ipynb #c035
 def scaling(
     step:float,           # measured seconds of a step of one process, its own batch
     size,                 # bytes of the gradient
@@ -153,7 +153,7 @@ def scaling(
         rows.append(dict(processes=world, ring_ms=1e3 * ring, step_ms=1e3 * seconds, clips_a_second=world * batch_size / seconds, efficiency=step / seconds))
     return rows
 
-# %% ../../nbs/train/04_scale.ipynb #c013
+# %% ../../nbs/train/04_scale.ipynb #c037
 def measure_step(
     method,           # not changed: a copy does the work
     data,             # SkeletonData
@@ -178,7 +178,7 @@ def measure_step(
         found.append((now() - begin, middle - begin, end - middle))
     return dict(zip(("step", "forward", "backward"), map(min, zip(*found[1:]))))
 
-# %% ../../nbs/train/04_scale.ipynb #c014
+# %% ../../nbs/train/04_scale.ipynb #c043
 def _started():
     "(rank, world) that a launcher wrote into the environment; None where there is none or it makes no sense."
     try: rank, world = (int(os.environ[k]) for k in ("RANK", "WORLD_SIZE"))
@@ -198,7 +198,7 @@ def distributed_ready():
     if started is None: return found + [("todo", f"RANK={os.environ.get('RANK')} and WORLD_SIZE={os.environ['WORLD_SIZE']} do not go together: start with accelerate launch, or unset both")]
     return found + _environment(*started, gpus)
 
-# %% ../../nbs/train/04_scale.ipynb #c015
+# %% ../../nbs/train/04_scale.ipynb #c044
 def _environment(rank, world, gpus):
     "What a launcher told this process, checked."
     found = [("ok", f"process {rank} of {world}")]
@@ -215,7 +215,7 @@ def _environment(rank, world, gpus):
         found.append(("ok" if known else "todo", f"the processes meet at {host}:{os.environ.get('MASTER_PORT')}" if known else f"MASTER_ADDR={host!r} is not a host that this machine can find"))
     return found
 
-# %% ../../nbs/train/04_scale.ipynb #c016
+# %% ../../nbs/train/04_scale.ipynb #c045
 def check_started():
     "Raise a `ScaleError` if a launcher started several processes but this one does not know the others: each would train alone and write over the others' files."
     started = _started()

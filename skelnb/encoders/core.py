@@ -22,20 +22,25 @@ class Encoder(nn.Module):
     `encode_map`, whose mean over frames and joints is the feature: -> (B, feature_dim, T', V'). This class checks the clips and takes the mean over the person slots."""
     together = False                # True: `persons_apart` leaves all persons of a clip in one row, (N,C,T,V M), and there is no mean over slots
     released = ()                   # (pattern, replacement) pairs: names of weights in released code -> names here
+    counts = False                  # True: `encode_map` takes copies=, how many clips the last one stands for in every batch norm; absent="once" needs it
     def __init__(self,
         skeleton,                   # layout of the joints
         feature_dim=256,            # D, size of the feature
         in_channels=3,              # C, coordinates of a joint
         pool="slots",               # mean over all person "slots" (as published: an absent person counts), or over those "present"
+        absent="each",              # in training a pass for "each" absent person (as published), or "once" for all: the same numbers with dropout 0
         **config,                   # what else create_encoder needs to build this encoder again
     ):
         super().__init__()
         if pool not in ("slots", "present"): raise EncoderError(f"pool is 'slots' or 'present', got {pool!r}")
-        self.skeleton, self.feature_dim, self.in_channels, self.pool = skeleton, feature_dim, in_channels, pool
+        if absent not in ("each", "once"): raise EncoderError(f"absent is 'each' or 'once', got {absent!r}")
+        if absent == "once" and not self.counts: raise EncoderError(f"{type(self).__name__} computes each absent person in training; absent='once' is a setting of stgcn")
+        self.skeleton, self.feature_dim, self.in_channels, self.pool, self.absent = skeleton, feature_dim, in_channels, pool, absent
         self.config = dict(skeleton=skeleton.to_dict(), feature_dim=feature_dim, in_channels=in_channels, pool=pool, **config)
+        if self.counts: self.config["absent"] = absent
 
     def encode_map(self, clips, edges=None): raise NotImplementedError(f"{type(self).__name__} has no map of features over frames and joints")
-    def encode(self, clips, edges=None): return self.encode_map(clips, edges).mean((2, 3))
+    def encode(self, clips, edges=None, **copies): return self.encode_map(clips, edges, **copies).mean((2, 3))
     @property
     def has_map(self):
         "Whether `feature_map` works."
@@ -60,36 +65,54 @@ Encoder.check = _check
 def _forward(self,
     x,                              # (N,C,T,V,M)
     edges=None,                     # callable on one adjacency (K,V,V), called once in every block that has one
-    present=None,                   # (N,M) bool; in eval mode absent persons are not computed one by one: all share the feature of a zero clip
+    present=None,                   # (N,M) bool; in eval mode, and in training with absent="once", absent persons are not computed one by one: all share the pass of a zero clip
 ):
-    "(N, feature_dim)"
+    """(N, feature_dim). With absent="once" in training, `present` is found from the clip if not given; a clip that carries a gradient (a learned mask token) is then computed
+    in full, since an empty slot may lead to it. On a GPU the number of persons is waited for, once a call; not if `present` is in CPU memory."""
     self.check(x)
-    N, C, T, V, M = x.shape
+    N, M = x.shape[0], x.shape[4]
     if present is not None and tuple(present.shape) != (N, M):
         raise EncoderError(f"expected present of shape {(N, M)}, got {tuple(present.shape)}")
-    if present is None and self.pool == "present": present = x.detach().flatten(1, 3).ne(0).any(1)
-    clips = self.persons_apart(x)
-    if self.together: return self.encode(clips, edges)
-    if present is None or self.training or present.all(): h = self.encode(clips, edges)
-    else: h = self._encode_present(clips, present.to(x.device), edges)
+    if self.together: return self.encode(self.persons_apart(x), edges)
+    h = self._persons(self.encode, x, edges, present)
+    if present is None and self.pool == "present": present = _somebody(x)
     return self.merge(h.view(N, M, -1), present)
+
+def _somebody(x):
+    "(N,M) bool: the person slots of (N,C,T,V,M) clips with a number other than zero."
+    return x.detach().ne(0).flatten(1, 3).any(1)
+
+def _persons(self, encode, x, edges, present=None):
+    "`encode` of every person slot of x (N,C,T,V,M), one after the other; absent persons computed once where mode and settings say so."
+    once, clips = self.absent == "once", self.persons_apart(x)
+    if self.training: find, use = once and not x.requires_grad, once
+    else: find, use = self.pool == "present", True
+    if present is None and find: present = _somebody(x)
+    return encode(clips, edges) if present is None or not use else self._encode_present(encode, clips, edges, present)
 
 def _persons_apart(self,
     x,                              # (N,C,T,V,M)
 ):
     "(N M,C,T,V), the persons of a clip one after the other. An encoder whose first layer sees all persons of a clip at once does that here."
     return x.permute(0, 4, 1, 2, 3).flatten(0, 1)
+Encoder.forward, Encoder.persons_apart, Encoder._persons = _forward, _persons_apart, _persons
 
-def _encode_present(self, clips, there, edges):
-    "Features of (N M,C,T,V) clips of which only those `there` (N,M) are computed; the others are those of a clip of zeros in their slot."
+# %% ../../nbs/encoders/00_core.ipynb #c015
+def _encode_present(self, encode, clips, edges, there):
+    "`encode` of (N M,C,T,V) clips of which only those `there` (N,M) are computed; the others are a clip of zeros in their slot, which in training counts for all of them."
     (N, M), (C, T, V) = there.shape, clips.shape[1:]
-    empty, there = self.persons_apart(clips.new_zeros(1, self.in_channels, T, V, M)), there.flatten()
+    at = there.flatten().nonzero().flatten()                                                 # the only wait for a GPU, and none if `there` is in CPU memory
+    if len(at) == N * M: return encode(clips, edges)
+    empty = self.persons_apart(clips.new_zeros(1, self.in_channels, T, V, M))
     if type(self).persons_apart is Encoder.persons_apart: empty = empty[:1]                  # no slot is special: one will do for all
-    f = self.encode(torch.cat([clips[there], empty]), edges)
-    slot = torch.arange(N * M, device=clips.device) % M % len(empty)
-    return f[torch.where(there, there.cumsum(0) - 1, len(f) - len(empty) + slot)]
-Encoder.forward, Encoder.persons_apart, Encoder._encode_present = _forward, _persons_apart, _encode_present
+    row = torch.arange(N * M, device=at.device) % M % len(empty) + len(at)
+    row[at] = torch.arange(len(at), device=at.device)
+    at, row = at.to(clips.device, non_blocking=True), row.to(clips.device, non_blocking=True)
+    copies = {"copies": N * M - len(at)} if self.training else {}
+    return encode(torch.cat([clips[at], empty]), edges, **copies)[row]                       # gradients of all empty slots add up in one row
+Encoder._encode_present = _encode_present
 
+# %% ../../nbs/encoders/00_core.ipynb #c016
 def _merge(self,
     h,                              # (N,M,D) features person by person
     present=None,                   # (N,M) bool, needed with pool="present"
@@ -102,13 +125,14 @@ def _merge(self,
 def _feature_map(self,
     x,                              # (N,C,T,V,M)
     edges=None,                     # as in forward
+    present=None,                   # as in forward
 ):
     "(N,M,D,T',V'): what the encoder says of each person, frame by frame and joint by joint, before the means. Not every encoder has one."
     self.check(x)
-    return self.encode_map(self.persons_apart(x), edges).unflatten(0, (x.shape[0], -1))
+    return self._persons(self.encode_map, x, edges, present).unflatten(0, (x.shape[0], -1))
 Encoder.merge, Encoder.feature_map = _merge, _feature_map
 
-# %% ../../nbs/encoders/00_core.ipynb #c016
+# %% ../../nbs/encoders/00_core.ipynb #c018
 class Topology(nn.Identity):
     """A place where a matrix between joints passes on its way to being used: (K,V,V) for all clips alike, (B,K,V,V) one for each person and clip, or
     (B,K,C,V,V) one for each channel too. Entry [..., v, w] is what joint w takes from joint v, so the matrix multiplies from the right: y_w = sum_v x_v A[v,w]."""
@@ -129,7 +153,7 @@ def topologies(
         for h in handles: h.remove()
     return found
 
-# %% ../../nbs/encoders/00_core.ipynb #c019
+# %% ../../nbs/encoders/00_core.ipynb #c021
 def layer_table(
     encoder,                        # an Encoder; its mode is left as it is
     x,                              # clips (N,C,T,V,M) to send through
@@ -153,7 +177,7 @@ def layer_table(
     return pd.DataFrame([dict(layer=name, kind=type(m).__name__, output=shapes.get(name), parameters=sum(p.numel() for p in m.parameters()), MFLOP=round(flops[name], 3))
                          for name, m in layers.items()])
 
-# %% ../../nbs/encoders/00_core.ipynb #c027
+# %% ../../nbs/encoders/00_core.ipynb #c029
 def _later(module, name):
     "A factory that imports its module only when it is called."
     def build(*args, **kwargs): return getattr(importlib.import_module(f"skelnb.encoders.{module}"), name)(*args, **kwargs)
@@ -163,7 +187,7 @@ def _later(module, name):
 ENCODERS = {"stgcn": _later("stgcn", "STGCN"), "tcn": _later("tcn", "TCN"), "gru": _later("gru", "GRU"), "dsta": _later("dsta", "DSTA"),
             "ctrgcn": _later("ctrgcn", "CTRGCN"), "unik": _later("unik", "UNIK")}    # name -> callable(skeleton, width=, feature_dim=, frames=, persons=, ...); add your own
 
-# %% ../../nbs/encoders/00_core.ipynb #c028
+# %% ../../nbs/encoders/00_core.ipynb #c030
 def create_encoder(
     name,                           # a key of ENCODERS
     skeleton,                       # a Skeleton, the name of a layout, or a Skeleton's to_dict()
@@ -189,7 +213,7 @@ def create_encoder(
     encoder.config["name"] = name
     return encoder
 
-# %% ../../nbs/encoders/00_core.ipynb #c031
+# %% ../../nbs/encoders/00_core.ipynb #c033
 def convert_released(
     encoder,                        # an Encoder or its class: its `released` pairs are used
     state,                          # dict of tensors with the names of released code

@@ -209,7 +209,8 @@ def create_encoder(
     try: encoder = ENCODERS[name](skeleton, feature_dim=feature_dim, frames=frames, persons=persons, **kwargs)
     except TypeError as e:
         if "unexpected keyword argument" not in str(e): raise
-        raise EncoderError(f"the encoder {name!r} has no setting {str(e).split('argument ')[-1]}; given: {', '.join(kwargs)}") from e
+        hint = "; only stgcn computes absent persons once in training" if "'absent'" in str(e) else ""
+        raise EncoderError(f"the encoder {name!r} has no setting {str(e).split('argument ')[-1]}; given: {', '.join(kwargs)}{hint}") from e
     encoder.config["name"] = name
     return encoder
 

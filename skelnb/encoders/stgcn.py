@@ -36,7 +36,7 @@ def add_dropout(residual, x, p, training=True):
     keep = (draws[:x.numel()] >= cut).to(x.dtype).as_strided(x.shape, torch.empty_like(x).stride())
     return torch.addcmul(residual, x, keep, value=256 / (256 - cut))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c019
+# %% ../../nbs/encoders/01_stgcn.ipynb #c020
 class _NormCopies(torch.autograd.Function):
     "Batch norm of x (B,C,T,V), channels last, whose last clip stands for `copies` clips: y, mean (C,) and variance (C,)."
     @staticmethod
@@ -70,7 +70,7 @@ class _NormCopies(torch.autograd.Function):
             rows(gx)[i:i + few] = part.addcmul_(rows(gy)[i:i + few].to(a.dtype), a)
         return gx, gw, gb, None, None
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c020
+# %% ../../nbs/encoders/01_stgcn.ipynb #c021
 def batch_norm(
     bn,                             # nn.BatchNorm1d or nn.BatchNorm2d, with weight and bias
     x,                              # maps (B,C,T,V), or rows (B T,C)
@@ -90,7 +90,7 @@ def batch_norm(
         with torch.no_grad(): bn.running_mean.lerp_(mean.to(bn.running_mean), share); bn.running_var.lerp_((var * n / (n - 1)).to(bn.running_var), share)
     return y if x.ndim == 4 else y.permute(0, 2, 3, 1).reshape(x.shape)
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c021
+# %% ../../nbs/encoders/01_stgcn.ipynb #c024
 class STGCNBlock(nn.Module):
     "Graph convolution over the joints, then a 9-frame convolution over time, with a residual. (B,C,T,V) -> (B,C',ceil(T/stride),V)"
     def __init__(self,
@@ -113,7 +113,7 @@ class STGCNBlock(nn.Module):
         self.residual = nn.Identity() if residual else None
         if residual and (cin != cout or stride != 1): self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c022
+# %% ../../nbs/encoders/01_stgcn.ipynb #c025
 def _block(self,
     x,                              # (B,C,T,V)
     edges=None,                     # callable on the adjacency (K,V,V), before the importance
@@ -128,7 +128,7 @@ def _block(self,
     return add_dropout(x, y, self.dropout, self.training).relu_()
 STGCNBlock.forward = _block
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c024
+# %% ../../nbs/encoders/01_stgcn.ipynb #c027
 class STGCN(Encoder):
     """ST-GCN as the contrastive line uses it: ten blocks, widths base, 2 base, 4 base, and a last block that widens to `feature_dim`.
     (N,C,T,V,M) -> (N, feature_dim). Source: Yan et al. 2018; HiCLR section 4.2 (width 16, 256 features), ACL section IV (512)."""
@@ -152,7 +152,7 @@ class STGCN(Encoder):
         self.blocks = nn.ModuleList(
             STGCNBlock(cin, cout, A, stride, residual=i > 0, dropout=dropout) for i, (cin, (cout, stride)) in enumerate(zip(cins, plan)))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c025
+# %% ../../nbs/encoders/01_stgcn.ipynb #c028
 def _encode_map(self, clips, edges=None, copies=1):
     "(B,C,T,V) -> (B, feature_dim, T/4, V): every person alone; the last one stands for `copies` persons, see `batch_norm`."
     B, C, T, V = clips.shape
@@ -162,7 +162,7 @@ def _encode_map(self, clips, edges=None, copies=1):
     return x
 STGCN.encode_map = _encode_map
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c033
+# %% ../../nbs/encoders/01_stgcn.ipynb #c039
 STGCN.released = ((r"^st_gcn_networks\.(\d+)\.gcn\.conv\.", r"blocks.\1.graph."), (r"^st_gcn_networks\.(\d+)\.tcn\.0\.", r"blocks.\1.bn1."),
                   (r"^st_gcn_networks\.(\d+)\.tcn\.2\.", r"blocks.\1.time."), (r"^st_gcn_networks\.(\d+)\.tcn\.3\.", r"blocks.\1.bn2."),
                   (r"^st_gcn_networks\.(\d+)\.residual\.", r"blocks.\1.residual."), (r"^edge_importance\.(\d+)$", r"blocks.\1.importance"),

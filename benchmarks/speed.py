@@ -250,7 +250,7 @@ def run(args):
     told = {"command": "python -m benchmarks.speed", "arguments": {k: v for k, v in vars(args).items() if k not in ("job", "table", "out")}, "peaks": peak, "GFLOP a clip": gflop,
             "rows": ratios(list(best.values()), peak, gflop), "profiles": shown, "two-person clips": SHARE, "malloc": MALLOC, "NTU-60 clips": NTU60, "schedules": SCHEDULES, "versions": versions(),
             "machine": platform.machine(), "cores": os.cpu_count(), "import skelnb, seconds": import_time()}
-    if not (args.smoke or args.only): told["small run"] = ask("small_run")
+    if not (args.smoke or args.only or args.no_small_run): told["small run"] = ask("small_run")
     write_json(out, told)
     print(table(told))
     return told
@@ -279,6 +279,7 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=1, help="how often all rows are measured; the fastest counts")
     parser.add_argument("--only", nargs="+", choices=["hiclr", "skeletonclr", "cmal", "acl", "features", "views"])
     parser.add_argument("--no-malloc", dest="malloc", action="store_false", help="leave out the rows with glibc's settings")
+    parser.add_argument("--no-small-run", action="store_true", help="leave out CMAL's 30 epochs on synthetic-small")
     parser.add_argument("--compile", action="store_true", help="our steps once more through torch.compile")
     parser.add_argument("--smoke", action="store_true", help="tiny networks: does everything run?")
     parser.add_argument("--out", help="where the JSON goes")

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from skelnb.encoders import ENCODERS, STGCN, Encoder, EncoderError, create_encoder, load_released
-from skelnb.encoders.core import convert_released
+from skelnb.encoders.core import convert_released, topologies
 from skelnb.encoders.stgcn import add_dropout, graph_conv
 from skelnb.skeleton import COCO17, LAYOUTS, NTU25, UCLA20
 
@@ -275,3 +275,22 @@ def test_same_on_the_gpu():
     cpu = encoder(x)
     torch.testing.assert_close(encoder.cuda()(x.cuda()).cpu(), cpu, rtol=1e-3, atol=1e-4)
     encoder.train()(x.cuda(), present=torch.ones(3, 2, dtype=bool)).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["dsta", "ctrgcn", "unik"])
+def test_topologies_have_a_row_for_every_person_slot(name):
+    "Also where the encoder itself would compute absent persons once."
+    torch.manual_seed(0)
+    slots = create_encoder(name, UCLA20, width=4, feature_dim=16, frames=6, persons=2).eval()
+    present = create_encoder(name, UCLA20, width=4, feature_dim=16, frames=6, persons=2, pool="present").eval()
+    present.load_state_dict(slots.state_dict())
+    x = clips(3, t=6, v=20)
+    x[0, ..., 1] = 0; x[2, ..., 0] = 0
+    for (a, expected), got in zip(topologies(slots, x).items(), topologies(present, x).values()):
+        assert len(got) == 6, a
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_no_clip_at_all_is_told(name):
+    with pytest.raises(EncoderError, match="at least one clip"): create_encoder(name, UCLA20, width=4, feature_dim=16, frames=6, persons=1)(clips(0, t=6, v=20, m=1))

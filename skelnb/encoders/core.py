@@ -58,7 +58,7 @@ def _check(self, x):
     if V != len(self.skeleton):
         raise EncoderError(f"expected {len(self.skeleton)} joints ({self.skeleton.name}) on axis 3, got {V} in shape {tuple(x.shape)}; build "
                            "the encoder with the skeleton of your clips, or map the joints with skeleton.map_to")
-    if not T * M: raise EncoderError(f"expected at least one frame and one person slot, got shape {tuple(x.shape)}")
+    if not N * T * M: raise EncoderError(f"expected at least one clip, at least one frame and one person slot, got shape {tuple(x.shape)}")
 Encoder.check = _check
 
 # %% ../../nbs/encoders/00_core.ipynb #c014
@@ -148,7 +148,8 @@ def topologies(
     for name, module in encoder.named_modules():
         if isinstance(module, Topology):
             handles.append(module.register_forward_hook(lambda m, i, o, name=name: found.update({name: o.detach() if o.ndim > 3 else o.detach()[None]})))
-    try: encoder(x, edges)
+    encoder.check(x)
+    try: encoder.encode(encoder.persons_apart(x), edges)                              # every person slot, absent ones too: a row for each
     finally:
         for h in handles: h.remove()
     return found

@@ -111,7 +111,7 @@ def _bar(batches, progress):
 def features(encoder,                # network, dict {stream: network} or method; (n,C,T,V,M) -> (n,D)
              data,                   # SkeletonData; Features are returned as they are
              stream="joint",         # 'joint', 'motion' or 'bone': what the encoder is shown
-             batch_size=256,         # clips at a time; changes speed and memory, not the result
+             batch_size=None,        # clips at a time; changes speed and memory, not the result. None: 64 on a CPU, whose caches are small, 256 elsewhere
              device=None,            # where to compute; default: where the encoder is
              progress=False,         # show a bar
              precision="float32",    # "bf16": products and convolutions in bfloat16 (autocast), faster and rounded: rows differ by some 1e-2 of their length
@@ -122,6 +122,7 @@ def features(encoder,                # network, dict {stream: network} or method
     if precision not in ("float32", "bf16"): raise EvaluationError(f"precision is 'float32' or 'bf16', got {precision!r}")
     network = pick_encoder(encoder, stream)
     home, dtype = _place(network); device = torch.device(device) if device else home
+    batch_size = batch_size or (64 if device.type == "cpu" else 256)
     present = getattr(data, "present", None) if _takes_present(network) else None
     rows = []
     with _evaluating(network, device):
@@ -228,7 +229,7 @@ def majority(train, test) -> Result:
     return Result(share.expand(len(t), C).clone(), t, names=names, classes=classes, settings={"protocol": "majority"})
 
 # %% ../../nbs/evaluate/00_features.ipynb #c036
-def feature_pair(encoder, train, test, stream="joint", batch_size=256, device=None, progress=False):
+def feature_pair(encoder, train, test, stream="joint", batch_size=None, device=None, progress=False):
     "Features of `train` and `test`, checked against each other, and the number of classes."
     a, b = (features(encoder, d, stream, batch_size, device, progress) for d in (train, test))
     if a.x.shape[1] != b.x.shape[1]:

@@ -49,7 +49,15 @@ def _exact(query, bank, k, step):
     return torch.cat([v for v, _ in parts]), torch.cat([i for _, i in parts])
 
 # %% ../../nbs/evaluate/01_knn.ipynb #c011
-_SPARE = 20                    # candidates a row beside the k: more cost time, fewer leave more rows in doubt
+_SPARE, _FINE = 20, 31         # candidates a row beside the k; axes that are carried by two bf16 numbers
+
+def _in_bf16(x, axes):
+    "Rows x (N,D) along `axes` as bf16: the numbers (N,D) and what they lack of the first axes (N,_FINE); sizes of the rows and of what is still lacking, on the first axes and on the others (N,2)."
+    x = x.double() @ axes
+    high = x.bfloat16(); rest = x - high
+    low = rest[:, :_FINE].bfloat16(); rest[:, :_FINE] -= low
+    size = lambda t: torch.stack([t[:, :_FINE].norm(dim=1), t[:, _FINE:].norm(dim=1)], 1).float()
+    return high, low, size(x), size(rest)
 
 @contextmanager
 def _sums_in_float32():
@@ -58,22 +66,28 @@ def _sums_in_float32():
     try: flags.allow_bf16_reduced_precision_reduction = False; yield
     finally: flags.allow_bf16_reduced_precision_reduction = before
 
+# %% ../../nbs/evaluate/01_knn.ipynb #c012
+@_sums_in_float32()
 def _by_candidates(query, bank, k, step):
     "As `_exact`, and sure (N,): True where no row outside the candidates can belong to the k nearest."
-    centre = bank.mean(0); small = bank - centre; coarse = small.bfloat16()            # q.b = q.small + q.centre: the same order
-    size, lost = small.norm(dim=1).max(), (small - coarse).norm(dim=1).max()
-    slack = 8 * bank.shape[1] * max(torch.finfo(bank.dtype).eps, 2 ** -23)        # all float32 rounding together is less
+    axes = torch.linalg.eigh((bank.T @ bank).double()).eigenvectors.flip(1)            # the first axes hold most of the rows' length
+    high, low, *about = _in_bf16(bank, axes)
+    size, rest, lows = *(t.amax(0) for t in about), low.float().norm(dim=1).max()
+    coarse = torch.cat([high, low, high[:, :_FINE], torch.ones_like(high[:, :1])], 1)
+    slack = 3 * bank.shape[1] * max(torch.finfo(bank.dtype).eps, 2 ** -23)             # all float32 rounding together is less
     found = []
     for rows in query.split(step):
-        low = rows.bfloat16()
-        with _sums_in_float32(): value, at = _largest(low @ coarse.T, k + _SPARE + 1)
+        high, low, q_size, q_rest = _in_bf16(rows, axes)
+        asked = torch.cat([high, high[:, :_FINE], low, torch.zeros_like(high[:, :1])], 1)
+        asked[:, -1] = -(asked @ coarse[::16].T).amax(1)                               # near 0 where it matters, bf16 rounds little
+        value, at = _largest(asked @ coarse.T, k + _SPARE + 1)
         best_out, at = value[:, -1].to(rows), at[:, :-1]                               # nothing outside has a larger coarse value
-        bound = (rows - low).norm(dim=1) * size + low.to(rows).norm(dim=1) * lost + best_out.abs() / 256 + slack
+        bound = (q_rest * size + (q_size + q_rest) * rest).sum(1) + low.float().norm(dim=1) * lows + best_out.abs() / 256 + slack
         value, order = torch.bmm(bank[at], rows.unsqueeze(2)).squeeze(2).topk(k, dim=1)
-        found.append((value, at.gather(1, order), value[:, -1] - rows @ centre > best_out + bound))
+        found.append((value, at.gather(1, order), value[:, -1] + asked[:, -1] > best_out + bound))
     return tuple(torch.cat(part) for part in zip(*found))
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c013
+# %% ../../nbs/evaluate/01_knn.ipynb #c014
 def vote(similarity,           # (N,k) cosines
          labels,               # (N,k) int64 labels of the neighbours
          n_classes,            # C
@@ -84,7 +98,7 @@ def vote(similarity,           # (N,k) cosines
     weight = (similarity / temperature).softmax(1)              # = exp(s/t) up to a factor common to the row; cannot overflow
     return weight.new_zeros(len(weight), n_classes).scatter_add_(1, labels, weight)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c016
+# %% ../../nbs/evaluate/01_knn.ipynb #c017
 def knn(encoder,               # network, dict {stream: network} or method; None where train and test are Features
         train,                 # SkeletonData or Features: the bank
         test,                  # SkeletonData or Features: who asks
@@ -94,7 +108,7 @@ def knn(encoder,               # network, dict {stream: network} or method; None
         val=None,              # not used: nothing is chosen (one signature for all protocols)
         seed=0,                # of the shuffle, where `drop_last` is given
         drop_last=None,        # batch size whose incomplete last batch is left out of the shuffled bank, as released code does; None: full bank
-        batch_size=256, device=None, progress=False,
+        batch_size=None, device=None, progress=False,
         candidates="float32",  # as in `neighbours`; "bf16": faster, the same neighbours
 ) -> Result:
     "Weighted k-nearest-neighbour accuracy on L2-normalised features (Wu et al. 2018; ACL, Table I: k=20)."
@@ -108,7 +122,7 @@ def knn(encoder,               # network, dict {stream: network} or method; None
     return Result(scores, b.y, names=b.names, classes=b.classes,
                   settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": stream, "bank": len(a)} | ({} if again is None else {"recomputed": again}))
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c019
+# %% ../../nbs/evaluate/01_knn.ipynb #c020
 def _flat(data, start, stop, stream):
     "Rows start..stop of `data` as (n, D) float32."
     if isinstance(data, Features): return data.x[start:stop]
@@ -120,7 +134,7 @@ def _blocks(data, budget, stream):
     width = _flat(data, 0, 1, stream).shape[1]; step = max(1, budget // width)
     for start in range(0, len(data), step): yield start, _flat(data, start, min(start + step, len(data)), stream)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c020
+# %% ../../nbs/evaluate/01_knn.ipynb #c021
 def nearest_neighbour(train,            # SkeletonData or Features
                       test,             # SkeletonData or Features
                       *, stream="joint",

@@ -71,7 +71,7 @@ def _sums_in_float32():
 def _by_candidates(query, bank, k, step):
     "As `_exact`, and sure (N,): True where no row outside the candidates can belong to the k nearest."
     axes = torch.linalg.eigh((bank.T @ bank).double()).eigenvectors.flip(1)            # the first axes hold most of the rows' length
-    high, low, *about = _in_bf16(bank, axes)
+    high, low, *about = (torch.cat(part) for part in zip(*(_in_bf16(rows, axes) for rows in bank.split(4096))))
     size, rest, lows = *(t.amax(0) for t in about), low.float().norm(dim=1).max()
     coarse = torch.cat([high, low, high[:, :_FINE], torch.ones_like(high[:, :1])], 1)
     slack = 3 * bank.shape[1] * max(torch.finfo(bank.dtype).eps, 2 ** -23)             # all float32 rounding together is less

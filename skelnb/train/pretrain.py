@@ -21,6 +21,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from ..data.streams import to_stream
+from .scale import check_queue, check_started
 from .checkpoint import (checkpoints, load_checkpoint, output_folder, random_state, save_checkpoint,
                                      save_weights, set_random_state, write_json)
 
@@ -61,7 +62,7 @@ def knn_monitor(
     temperature = .1,
 ):                      # a function (method, epoch) -> {"knn": accuracy}
     "Accuracy of weighted nearest neighbours on `val`; with several streams the mean of their similarities decides."
-    y, truth = torch.as_tensor(np.array(train.y)), torch.as_tensor(np.array(val.y))
+    y, truth = torch.tensor(np.asarray(train.y)), torch.tensor(np.asarray(val.y))
 
     def monitor(method, epoch):
         device = next(method.parameters()).device
@@ -137,6 +138,7 @@ class Run:
         self.chance = torch.Generator().manual_seed(seed + 1_000_003 * (1 + self.rank))   # views: each process its own
         trained = [p for p in method.parameters() if p.requires_grad]
         self.model, self.optimizer = accelerator.prepare(method, torch.optim.SGD(trained, **sgd))
+        if hasattr(self.model, "broadcast_buffers"): self.model.broadcast_buffers = False  # queues are gathered already: no need to send them from rank 0 at every step
 
     def batches(self):
         return epoch_batches(len(self.data), self.batch_size, self.order, self.accumulate, self.rank, self.world)
@@ -324,7 +326,9 @@ def pretrain(
     check_plan(epochs, batch_size, accumulate, mixed_precision)
     out = output_folder(out) if out is not None else None
     accelerator = make_accelerator(mixed_precision, accumulate, device)
+    check_started()
     check_size(len(data), batch_size, accumulate, accelerator.num_processes)
+    check_queue(method, batch_size, accelerator.num_processes)
     run = Run(method, data, out, seed, batch_size, accelerator, accumulate, dict(lr=lr, momentum=momentum, weight_decay=weight_decay),
               lr_steps=list(lr_steps), mixed_precision=mixed_precision)
     if state := find_state(out, resume, run.settings, epochs):

@@ -9,6 +9,7 @@ import difflib
 import html
 import inspect
 import json
+import os
 import numpy as np
 import torch
 from pathlib import Path
@@ -56,7 +57,7 @@ def _small(method, epochs):
     return settings, dict(epochs=epochs, batch_size=16 if method == "skeletonbyol" else 32, lr=.02 if method in QUEUES else .05, weight_decay=1e-4, lr_steps=[max(int(.6 * epochs), 1)])
 
 # %% ../../nbs/train/02_recipes.ipynb #c014
-ENCODER_SETTINGS = ("encoder", "width", "feature_dim", "dropout", "pool")
+ENCODER_SETTINGS = ("encoder", "width", "feature_dim", "dropout", "pool", "absent")
 PLAN = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "lr_steps", "accumulate", "mixed_precision")        # what `pretrain` takes; the rest is the method's
 
 def known_settings(method):
@@ -128,7 +129,7 @@ def _build(self,
     "The method as the recipe says, for these clips."
     _, _, frames, _, persons = train.shape if hasattr(train, "shape") else train.x.shape
     settings = dict(self.settings)
-    if settings.get("queue", 0) is None: settings["queue"] = queue_length(len(train), self.plan["batch_size"])
+    if settings.get("queue", 0) is None: settings["queue"] = queue_length(len(train), self.plan["batch_size"] * int(os.environ.get("WORLD_SIZE", 1)))
     if encoder is None: settings |= dict(frames=frames, persons=persons)
     else: settings = {k: v for k, v in settings.items() if k not in ENCODER_SETTINGS} | {"encoder": encoder}
     torch.manual_seed(seed)

@@ -7,14 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from encoder_cases import clips
 from skelnb.encoders import ENCODERS, STGCN, Encoder, EncoderError, create_encoder, load_released
 from skelnb.encoders.core import convert_released, topologies
 from skelnb.encoders.stgcn import add_dropout, graph_conv
 from skelnb.skeleton import COCO17, LAYOUTS, NTU25, UCLA20
-
-
-def clips(n=3, c=3, t=12, v=25, m=2, seed=0):
-    return torch.randn(n, c, t, v, m, generator=torch.Generator().manual_seed(seed))
 
 
 def small(skeleton=NTU25, **kwargs):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,32 +11,23 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+import encoder_cases as cases
+from encoder_cases import assert_forward_as_released, count
 from skelnb.augment.strong import DropAddEdges
 from skelnb.encoders import CTRGCN, EncoderError, create_encoder, load_released, topologies
 from skelnb.encoders.ctrgcn import normed, pointwise, refined_graph
 from skelnb.skeleton import LAYOUTS, NTU25, UCLA20
 
 
-def clips(n=3, c=3, t=9, v=25, m=2, seed=0, dtype=torch.float32):
-    return torch.randn(n, c, t, v, m, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+clips = partial(cases.clips, t=9)
 
 
-def lively(encoder):
-    "Weights and statistics away from their defaults, so that nothing cancels by luck."
-    g = torch.Generator().manual_seed(1)
-    for name, p in [*encoder.named_parameters(), *encoder.named_buffers()]:
-        if p.is_floating_point():
-            noise = torch.rand(p.shape, generator=g).to(p)
-            p.data.copy_(p + .3 * noise if "var" in name else p + (noise - .5))
-    return encoder.eval()
+def lively(encoder): return cases.lively(encoder, 1.)
 
 
 def small(skeleton=NTU25, **kwargs):
     torch.manual_seed(0)
     return create_encoder("ctrgcn", skeleton, **{"width": 4, "feature_dim": 16, **kwargs})
-
-
-def count(module): return sum(p.numel() for p in module.parameters())
 
 
 # an independent form: as the paper writes it, one operation after the other
@@ -98,15 +90,7 @@ def test_parameter_count(kwargs, without, head):
 
 @pytest.mark.outside
 def test_forward_as_released(fixture):
-    ref = fixture("ctrgcn_quarter_eval")
-    state = {k[3:]: torch.from_numpy(np.array(ref[k])) for k in ref if k.startswith("sd/")}
-    encoder, seen = load_released(create_encoder("ctrgcn", NTU25, feature_dim=64), state).eval(), []
-    for block in encoder.blocks: block.register_forward_hook(lambda m, i, o: seen.append(o.detach()))
-    with torch.no_grad(): feature = encoder(torch.from_numpy(ref["x"]))
-    ours = {"out": F.linear(feature, state["fc.weight"], state["fc.bias"]), "block0": seen[0]}
-    for name, value in ours.items(): assert np.abs(value.numpy() - ref[name]).max() / np.abs(ref[name]).max() < 1e-5, name
-    assert [list(o.shape) for o in seen] == ref["block_shapes"].tolist()
-    np.testing.assert_allclose([o.double().abs().mean() for o in seen], ref["block_absmean"], rtol=1e-5)
+    assert_forward_as_released(fixture("ctrgcn_quarter_eval"), create_encoder("ctrgcn", NTU25, feature_dim=64))
 
 
 @pytest.mark.outside

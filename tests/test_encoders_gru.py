@@ -7,13 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from encoder_cases import clips
 from skelnb.encoders import GRU, EncoderError, create_encoder, layer_table, load_released, topologies
 from skelnb.encoders.gru import GRULayer, frame_rows
 from skelnb.skeleton import COCO17, NTU25
-
-
-def clips(n=3, c=3, t=12, v=25, m=2, seed=0, dtype=torch.float32):
-    return torch.randn(n, c, t, v, m, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def small(skeleton=NTU25, **kwargs):

@@ -65,7 +65,7 @@ def test_forward_as_released(released):
 @pytest.mark.outside
 @pytest.mark.parametrize("dense", [0, 16, 1000], ids=["graph first", "default", "one matrix"])
 def test_training_step_as_released(released, monkeypatch, dense):
-    monkeypatch.setattr(graph_conv, "__defaults__", (dense,))
+    monkeypatch.setattr(graph_conv, "__defaults__", (dense, 0))
     ref, state = released
     encoder, fc = load_released(create_encoder("stgcn", NTU25, dropout=0.), state).double().train(), head(state, torch.float64)
     out = fc(encoder(ref["x"].double()))

@@ -11,19 +11,21 @@ from ..skeleton import NTU25
 from .core import Encoder, EncoderError, Topology
 
 # %% ../../nbs/encoders/01_stgcn.ipynb #c009
-def graph_conv(x, A, weight, bias, dense=16):
-    """Graph convolution: y[c',t,w] = sum_k sum_v A[k,v,w] (W_k x + b_k)[c',t,v]; W and b may come before or after the sum over v.
-    x (B,C,T,V), A (K,V,V), weight (K*C',C,1,1), bias (K*C',) -> (B,C',T,V). Up to `dense` channels, graph and W are one V*C x V*C' matrix
+def graph_conv(x, A, weight, bias, dense=16, shift=0):
+    """Graph convolution: y[c',t,w] = sum_k sum_v A[k,v,w] (W_k x + b_k)[c',t,v] + shift[c']; W and b may come before or after the sum over v.
+    x (B,C,T,V), A (K,V,V), weight (K*C',C,1,1), bias (K*C',), shift (C',) -> (B,C',T,V). Up to `dense` channels, graph and W are one V*C x V*C' matrix
     (more arithmetic, one fast product); above, the graph product comes first. Source: ST-GCN section 3; the released code sums over A's row index."""
     (B, C, T, V), K = x.shape, len(A)
     x, w = x.permute(0, 2, 3, 1), weight.view(K, -1, C)                                  # channels last: the layout everything here runs in
-    b = A.sum(1).T @ bias.view(K, -1)                                                    # (V,C'): the bias after the graph
+    b = A.sum(1).T @ bias.view(K, -1) + shift                                            # (V,C'): the bias after the graph
     if w.shape[1] <= dense:
         y = torch.addmm(b.flatten(), x.reshape(B * T, V * C), torch.einsum("kvw,kdc->vcwd", A, w).reshape(V * C, -1))
     else:
-        mix = A.permute(2, 0, 1).reshape(1, V * K, V).expand(B * T, -1, -1)              # row (w,k): what joint w takes from every v
+        kind = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        mix = A.permute(2, 0, 1).reshape(1, V * K, V).to(kind).expand(B * T, -1, -1)     # row (w,k): what joint w takes from every v; autocast would copy it for every frame
         h = torch.bmm(mix, x.reshape(B * T, V, C)).view(B * T * V, K * C)
-        y = (h @ w.transpose(1, 2).reshape(K * C, -1)).view(B * T, V, -1) + b
+        y = (h @ w.transpose(1, 2).reshape(K * C, -1)).view(B * T, V, -1)
+        y.add_(b.to(y.dtype))
     return y.view(B, T, V, -1).permute(0, 3, 1, 2)
 
 # %% ../../nbs/encoders/01_stgcn.ipynb #c017
@@ -113,13 +115,39 @@ class STGCNBlock(nn.Module):
         self.residual = nn.Identity() if residual else None
         if residual and (cin != cout or stride != 1): self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c025
+# %% ../../nbs/encoders/01_stgcn.ipynb #c026
+def _still(block):
+    "Is the block frozen (eval mode, no gradient), and does nobody look inside?"
+    if torch.is_grad_enabled() or block.bn1.running_var is None: return False
+    return not any(m.training or m._forward_hooks or m._forward_pre_hooks for m in block.modules())
+
+def _fold(bn, weight, bias):
+    "Weight and bias of a convolution with the batch norm after it multiplied in."
+    scale = bn.weight * (bn.running_var + bn.eps).rsqrt()
+    return weight * scale.view(-1, 1, 1, 1), bias * scale + bn.bias - bn.running_mean * scale
+
+def _folded(block, x, A, narrow=16):
+    "A frozen block without batch norms, the same to rounding; up to `narrow` channels wide it stays out of bf16."
+    if block.bn1.num_features <= narrow and torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False): return _folded(block, x.to(A.dtype), A, 0)
+    K, bn = len(A), block.bn1
+    scale = bn.weight * (bn.running_var + bn.eps).rsqrt()
+    y = graph_conv(x, A, block.graph.weight * scale.repeat(K).view(-1, 1, 1, 1), block.graph.bias * scale.repeat(K), shift=bn.bias - bn.running_mean * scale).relu_()
+    time = block.time
+    y = F.conv2d(y, *_fold(block.bn2, time.weight, time.bias), time.stride, time.padding)
+    if block.residual is None: return y.relu_()
+    x = x[:, :, ::block.stride]
+    if isinstance(block.residual, nn.Sequential): x = F.conv2d(x, *_fold(block.residual[1], block.residual[0].weight, block.residual[0].bias))
+    return y.add_(x).relu_()
+
+# %% ../../nbs/encoders/01_stgcn.ipynb #c027
 def _block(self,
     x,                              # (B,C,T,V)
     edges=None,                     # callable on the adjacency (K,V,V), before the importance
     copies=1,                       # how many clips the last one stands for, see `batch_norm`
 ):
     A = self.topology((self.A if edges is None else edges(self.A)) * self.importance)
+    if _still(self): return _folded(self, x, A)
     y = batch_norm(self.bn1, graph_conv(x, A, self.graph.weight, self.graph.bias), copies).relu_()
     y = batch_norm(self.bn2, self.time(y), copies)
     if self.residual is None: return y.relu_()
@@ -128,7 +156,7 @@ def _block(self,
     return add_dropout(x, y, self.dropout, self.training).relu_()
 STGCNBlock.forward = _block
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c027
+# %% ../../nbs/encoders/01_stgcn.ipynb #c029
 class STGCN(Encoder):
     """ST-GCN as the contrastive line uses it: ten blocks, widths base, 2 base, 4 base, and a last block that widens to `feature_dim`.
     (N,C,T,V,M) -> (N, feature_dim). Source: Yan et al. 2018; HiCLR section 4.2 (width 16, 256 features), ACL section IV (512)."""
@@ -152,7 +180,7 @@ class STGCN(Encoder):
         self.blocks = nn.ModuleList(
             STGCNBlock(cin, cout, A, stride, residual=i > 0, dropout=dropout) for i, (cin, (cout, stride)) in enumerate(zip(cins, plan)))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c028
+# %% ../../nbs/encoders/01_stgcn.ipynb #c030
 def _encode_map(self, clips, edges=None, copies=1):
     "(B,C,T,V) -> (B, feature_dim, T/4, V): every person alone; the last one stands for `copies` persons, see `batch_norm`."
     B, C, T, V = clips.shape
@@ -162,7 +190,7 @@ def _encode_map(self, clips, edges=None, copies=1):
     return x
 STGCN.encode_map = _encode_map
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c039
+# %% ../../nbs/encoders/01_stgcn.ipynb #c041
 STGCN.released = ((r"^st_gcn_networks\.(\d+)\.gcn\.conv\.", r"blocks.\1.graph."), (r"^st_gcn_networks\.(\d+)\.tcn\.0\.", r"blocks.\1.bn1."),
                   (r"^st_gcn_networks\.(\d+)\.tcn\.2\.", r"blocks.\1.time."), (r"^st_gcn_networks\.(\d+)\.tcn\.3\.", r"blocks.\1.bn2."),
                   (r"^st_gcn_networks\.(\d+)\.residual\.", r"blocks.\1.residual."), (r"^edge_importance\.(\d+)$", r"blocks.\1.importance"),

@@ -7,4 +7,6 @@ _reexport(__name__, {
     "knn": "knn nearest_neighbour",
     "linear": "linear",
     "clusters": "clusters Clusters",
+    "fusion": "fuse simplex side_by_side stream_features joint_linear WEIGHTS",
+    "retrieval": "retrieval Retrieval average_precision",
 })

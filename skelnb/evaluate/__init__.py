@@ -7,6 +7,9 @@ _reexport(__name__, {
     "knn": "knn nearest_neighbour",
     "linear": "linear",
     "clusters": "clusters Clusters",
+    "semi": "semi labelled label_curve Schedule SEMI train_classifier",
+    "finetune": "finetune supervised FINETUNE",
+    "transfer": "transfer to_layout",
     "fusion": "fuse simplex side_by_side stream_features joint_linear WEIGHTS",
     "retrieval": "retrieval Retrieval average_precision",
 })

@@ -8,7 +8,9 @@ _reexport(__name__, {
     "embedding": "explore_embedding embed align",
     "similarity": "explore_similarity batch_similarities label_quality SimilarityRecorder save_similarities load_similarities SimilarityError",
     "collapse": "alignment uniformity effective_rank feature_deviation collapse_report CollapseRecorder watch_collapse CollapseError",
+    "invariance": "factor_report FactorReport explore_invariance variance_explained variance_alone InvarianceError NestedError",
     "predict": "predict Prediction read_clip fit_clip bank_rows PredictError",
+    "confusion": "explore_confusion members sureness ConfusionError",
     "joints": "explore_joints joint_importance joint_motion share hide links Links strongest OCCLUSIONS JointsError",
 })
 

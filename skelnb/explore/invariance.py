@@ -250,7 +250,7 @@ def _row(x, table, f, codes, held, alone, folds, seed, permutations, shrinkage, 
     found = probe(x, codes[f], held[1], folds, seed, permutations, shrinkage, k); asked = codes[f][found["asked"]]
     unseen, inside = len(x) - len(asked), _inside(table, f, list(codes))
     if len(asked) < len(x) / 2: raise NestedError(f"{f!r} is nearly nested in {held[0]!r}: of {len(x)} clips {unseen} have a value that the training part of their fold lacks; more folds, or another hold={{{f!r}: ...}}")
-    note = [f"each has one {o}" for o in inside] + [f"{unseen} clips not asked"] * (unseen > 0)
+    note = [f"each {f} has one {o}" for o in inside] + [f"{unseen} clips not asked"] * (unseen > 0)
     return {"values": int(codes[f].max()) + 1, "chance": 1 / len(np.unique(asked)), **{c: found[c] for c in ("linear", "linear control", "knn", "knn control")},
             "variance": variance_explained(x, codes[f]), "variance alone": alone, "held out": held[0], "note": ", ".join(note)}
 

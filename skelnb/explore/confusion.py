@@ -152,7 +152,7 @@ def _answer(self, change=None):
 def _repr(self): return f"Confusion({len(self.data)} clips, {len(self.names)} classes, {100 * self.result.accuracy:.1f} % right)"
 _Explorer._js, _Explorer._img, _Explorer._answer, _Explorer.__repr__ = _js, _img, _answer, _repr
 
-# %% ../../nbs/explore/06_confusion.ipynb #c020
+# %% ../../nbs/explore/06_confusion.ipynb #c021
 class StaticConfusion(_Explorer):
     "The explorer where anywidget is not installed: the page works, but does not talk to Python."
     wanted, sent = (), {}
@@ -182,7 +182,7 @@ def _wrong(name, value, C):
     fine = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, (int, np.integer)) and 0 <= v < C for v in value)
     return None if fine else f"selected: expected [true, predicted], each from 0 to {C - 1}, got {value!r}"
 
-# %% ../../nbs/explore/06_confusion.ipynb #c021
+# %% ../../nbs/explore/06_confusion.ipynb #c023
 def _moments(ax, e, i, label, n=4):
     "Clip `i` from left to right on matplotlib axes."
     packed, _ = _packed(e, [i]); item, x = packed["items"][0], unpack({**packed, "data": packed["data"][0]})[0]
@@ -212,7 +212,7 @@ def _poster(e):
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(48).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../../nbs/explore/06_confusion.ipynb #c022
+# %% ../../nbs/explore/06_confusion.ipynb #c024
 def explore_confusion(
     result,                 # Result of any protocol
     data,                   # SkeletonData: the test clips it was measured on

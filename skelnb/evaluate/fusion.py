@@ -3,14 +3,14 @@
 # %% auto #0
 __all__ = ['STREAMS', 'WEIGHTS', 'simplex', 'fuse', 'stream_features', 'side_by_side', 'Heads', 'joint_linear']
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c003
+# %% ../../nbs/evaluate/07_fusion.ipynb #c010
 from collections.abc import Mapping
 import torch
 from torch import nn
 from .features import EvaluationError, Features, Result, features
 from .linear import _standard, _training
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c004
+# %% ../../nbs/evaluate/07_fusion.ipynb #c011
 STREAMS = ("joint", "motion", "bone")
 WEIGHTS = {"equal": dict.fromkeys(STREAMS, 1.), "aimclr": dict(joint=.6, bone=.6, motion=.4)}     # the two that are in use
 
@@ -25,7 +25,7 @@ def _named(parts, what):
     if not found: raise EvaluationError(f"expected at least one of the {what}, got none")
     return found
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c005
+# %% ../../nbs/evaluate/07_fusion.ipynb #c013
 def _same_clips(parts):
     "Raise EvaluationError unless all parts speak of the same clips, in the same order, with the same labels and classes."
     (first, a), *others = parts.items()
@@ -41,7 +41,7 @@ def _same_clips(parts):
         if a.classes is not None and b.classes is not None and list(a.classes) != list(b.classes):
             raise EvaluationError(f"{first} and {name} have different classes: {list(a.classes)[:5]} ... and {list(b.classes)[:5]} ...")
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c006
+# %% ../../nbs/evaluate/07_fusion.ipynb #c016
 def _checked(results, form):
     "{stream: (N,C) scores} that may be added."
     _same_clips(results)
@@ -55,7 +55,7 @@ def _checked(results, form):
         if not r.scores.isfinite().all(): raise EvaluationError(f"{n}: scores hold NaN or infinity; a training has diverged")
     return {n: r.scores.double().softmax(1) if form == "softmax" else r.scores.double() for n, r in results.items()}
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c007
+# %% ../../nbs/evaluate/07_fusion.ipynb #c017
 def _weights(given, streams):
     "{stream: weight} of what a caller may say."
     if given is None: given = dict.fromkeys(streams, 1.)
@@ -82,7 +82,7 @@ def simplex(
     for _ in streams[1:]: rows = [(*r, k) for r in rows for k in range(n + 1 - sum(r))]
     return [dict(zip(streams, [k / n for k in (*r, n - sum(r))])) for r in rows]
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c008
+# %% ../../nbs/evaluate/07_fusion.ipynb #c020
 def _fused(scores, weights): return sum(weights[s] * scores[s] for s in scores)
 def _right(scores, y): return (scores.argmax(1) == y).double().mean().item()
 
@@ -107,7 +107,7 @@ def fuse(results,                # {stream: Result}, or a list of Results on the
     used = best if choose_on == "val" else history[0]
     return _answer(results, _fused(scores, used["weights"]), history, best, used, choose_on, form)
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c009
+# %% ../../nbs/evaluate/07_fusion.ipynb #c021
 def _add_val(history, val, scores, form):
     "Accuracy on held-out clips beside the one on test."
     val = _named(val, "results on val")
@@ -124,7 +124,7 @@ def _answer(results, scores, history, best, used, choose_on, form):
     names = next((r.names for r in results.values() if r.names is not None), None)
     return Result(scores, first.y, last=history[0]["test"], best=best["test"], best_on=choose_on, names=names, classes=first.classes, settings=settings, history=history if choose_on else [])
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c010
+# %% ../../nbs/evaluate/07_fusion.ipynb #c024
 def stream_features(encoder,            # a method, dict {stream: network}; or one network for all `streams`
                     data,               # SkeletonData; a dict or list of Features is returned as a dict
                     streams=None,       # None: those there is an encoder for
@@ -151,7 +151,7 @@ def side_by_side(tables,               # {stream: Features}, or a list of Featur
     x = torch.cat([(w[s] / total) ** .5 * nn.functional.normalize(t.x, dim=1) for s, t in tables.items()], 1)
     return Features(x, first.y, next((t.names for t in tables.values() if t.names is not None), None), first.classes, "+".join(tables))
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c011
+# %% ../../nbs/evaluate/07_fusion.ipynb #c027
 class Heads(nn.Module):
     "One linear head a stream on the streams' rows side by side (N, sum D); their logits are summed, or averaged."
     def __init__(self, widths, n_classes, generator, reduce="sum"):
@@ -163,7 +163,7 @@ class Heads(nn.Module):
             for layer, d in zip(self.layers, self.widths): layer.weight.copy_(torch.randn(n_classes, d, generator=generator) * .02); layer.bias.zero_()
     def forward(self, x): return self.scale * sum(layer(part) for layer, part in zip(self.layers, x.split(self.widths, 1)))
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c012
+# %% ../../nbs/evaluate/07_fusion.ipynb #c028
 def joint_linear(encoder,            # method or dict {stream: network}; None where train and test are {stream: Features}
                  train, test,        # SkeletonData, or {stream: Features}
                  *, streams=None,    # None: all there are
@@ -185,7 +185,7 @@ def joint_linear(encoder,            # method or dict {stream: network}; None wh
     settings = dict(protocol="joint linear", streams=names, reduce=reduce, epochs=epochs, lr=lr, drop=drop, batch_size=batch_size, standardise=standardise, seed=seed, best_epoch=best[0]["epoch"])
     return Result(scores if val is None else best[1], test.y, last=row["test"], best=best[0]["test"], best_on=key, names=test.names, classes=test.classes, settings=settings, history=history)
 
-# %% ../../nbs/evaluate/07_fusion.ipynb #c013
+# %% ../../nbs/evaluate/07_fusion.ipynb #c029
 def _tables(encoder, parts, streams, standardise, device, progress):
     "({'train', 'val', 'test': Features side by side, raw}, widths, number of classes, streams)."
     found = {n: stream_features(encoder, d, streams, device=device, progress=progress) for n, d in parts.items() if d is not None}

@@ -22,10 +22,12 @@ from ..data.streams import to_stream
 from ..train.checkpoint import load_weights, write_json
 from ..train.recipes import EPOCHS, Recipe, recipe
 from .clusters import clusters
-from .features import EvaluationError, Features, calibrate, features
+from .features import calibrate, features
+from .finetune import finetune
 from .fusion import fuse, side_by_side
 from .knn import knn
 from .linear import linear
+from .semi import semi
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c005
 class ExperimentError(ValueError):
@@ -186,15 +188,16 @@ def _frozen(encoders, parts, seed, **knobs):
     tables = {s: tuple(None if part is None else features(e, part, stream=s) for part in parts) for s, e in encoders.items()}
     return frozen(tables, seed, standardise=raw, **knobs)
 
-PROTOCOLS = {"frozen": _frozen}                   # name -> (encoders, (train, val, test), seed, **knobs) -> {streams: {what: numbers}}
-
 def by_stream(protocol):
     "A protocol of one network as one of several: each stream by itself, and the sums of their scores."
     def measure(encoders, parts, seed, **knobs):
         train, _, test = parts
-        each = {s: protocol(e, train, test, stream=s, seed=seed, **knobs) for s, e in encoders.items()}
+        each = {s: protocol(e, train, test, stream=s, seed=seed, **{"eval_every": 10 ** 6} | knobs) for s, e in encoders.items()}      # looked at once, after the last epoch
         return {"+".join(some): {"accuracy": summary(each[some[0]] if len(some) == 1 else fuse({s: each[s] for s in some}))} for some in subsets(list(each))}
     return measure
+
+# name -> (encoders, (train, val, test), seed, **knobs) -> {streams: {what: numbers}}
+PROTOCOLS = {"frozen": _frozen, "finetune": by_stream(finetune), "semi": by_stream(semi)}
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c018
 def work(trials, results=None, runs=None, device=None, threads=None, progress=False):

@@ -4,6 +4,7 @@
     python -m benchmarks.invariance --data nw-ucla                   # after: skelnb prepare nw-ucla --src DIR --frames 25
     python -m benchmarks.invariance --weights cmal-synthetic-small   # committed weights by name
     python -m benchmarks.invariance --files adain=data/runs/NAME/last.safetensors --seed 0    # any file of weights, under a name of yours
+    python -m benchmarks.invariance --augment                        # small encoders (TCN, 30 epochs, seconds each), one an augmentation, three seeds
     python -m benchmarks.invariance --table
 
 Measured on the test clips of the set's split, whose subjects no training saw (NW-UCLA's view1: the camera that no training saw), joint stream.
@@ -22,7 +23,12 @@ import torch
 
 import skelnb
 from benchmarks.methods import DATA, RESULTS, RUNS, by_stream, calibrated, parts, plan
+from skelnb.augment import GaussianNoise, Rotate, TemporalCrop
+from skelnb.augment.growing import SETS
+from skelnb.data.dataset import load
+from skelnb.evaluate.knn import knn
 from skelnb.explore.invariance import FactorReport, factor_report
+from skelnb.train import recipe
 from skelnb.train.checkpoint import load_weights, write_json
 from skelnb.train.weights import load_pretrained
 
@@ -38,7 +44,7 @@ def write(file, data, method, seed, source, what, test, **about):
     "Measure and write one JSON."
     start = time.time()
     report = factor_report(what, test, name=method)
-    write_json(file, {"experiment": f"invariance-{data}", "method": method, "seed": seed, "data": data, "split": DATA[data]["protocol"], "clips": len(test), "of": source,
+    write_json(file, {"experiment": f"invariance-{data}"} | {"method": method, "seed": seed, "data": data, "split": DATA[data]["protocol"], "clips": len(test), "of": source,
                       "command": f"python -m benchmarks.invariance --data {data}", **about, "report": report.to_dict(), "seconds": round(time.time() - start, 1),
                       "versions": {"skelnb": skelnb.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}})
     print(f"{file.name:56}" + "  ".join(f"{f} {100 * v:.1f}" for f, v in report["linear"].items()), flush=True)
@@ -76,6 +82,25 @@ def measure_all(args):
             write(file(method, seed), data, method, seed, source, make(), test, **about)
 
 
+AUGMENT = {"crop": "Crop", "crop, shear (BA)": "BA", "BA, rotation": "BA+Rotate", "BA, noise": "BA+Noise", "BA, NA": "BA+NA", "BA, mask": "BA+Mask", "BA, AdaIN": "BA+AdaIN", "BA, NA, AdaIN": "BA+NA+AdaIN"}
+
+
+def augmentations(args, epochs=30):
+    "SkeletonCLR with a small temporal network, one run an augmentation and seed: what each one makes the features forget."
+    SETS.update(Rotate=Rotate, Crop=TemporalCrop, Noise=GaussianNoise)
+    train, test = load("synthetic-small", frames=25).split("xsub")
+    for seed in (0, 1, 2):
+        for name, augment in AUGMENT.items():
+            file = RESULTS / f"invariance-augment-{augment.replace('+', '-').lower()}-seed{seed}.json"
+            if file.exists() and not args.again:
+                continue
+            made = recipe("skeletonclr", "synthetic-small", epochs=epochs, encoder="tcn", width=24, feature_dim=32, augment=augment)
+            method, _ = made.run(train, seed=seed, progress=False)
+            accuracy = knn(method, train, test).accuracy
+            write(file, "synthetic-small", name, seed, "trained for this", method, test, experiment="invariance-augment", command="python -m benchmarks.invariance --augment",
+                  recipe=made.to_dict(), knn=accuracy)
+
+
 def table(data):
     "Mean over seeds: linear probe, and share of variance in brackets."
     runs = {}
@@ -99,10 +124,13 @@ def main(argv=None):
     parser.add_argument("--files", nargs="+", default=[], metavar="NAME=PATH", help="files of weights, each under a name")
     parser.add_argument("--seed", type=int, default=0, help="of --files")
     parser.add_argument("--again", action="store_true", help="measure what is there, too")
+    parser.add_argument("--augment", action="store_true", help="train and measure one small encoder an augmentation and seed")
     parser.add_argument("--table", action="store_true", help="print the table instead")
     args = parser.parse_args(argv)
     if args.table:
         return print(table(args.data))
+    if args.augment:
+        return augmentations(args)
     measure_all(args)
     print(table(args.data))
 

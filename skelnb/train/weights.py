@@ -4,7 +4,7 @@
 __all__ = ['CARD', 'INDEX', 'NAME', 'WeightsError', 'Encoders', 'check_name', 'weights_folders', 'read_card', 'load_pretrained',
            'pretrained', 'rounded', 'save_pretrained', 'write_index', 'load_or_train']
 
-# %% ../../nbs/train/05_weights.ipynb #c002
+# %% ../../nbs/train/05_weights.ipynb #c003
 import copy
 import difflib
 import hashlib
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from .checkpoint import CheckpointError, load_weights, output_folder, save_weights, write_json
 
-# %% ../../nbs/train/05_weights.ipynb #c003
+# %% ../../nbs/train/05_weights.ipynb #c011
 class WeightsError(CheckpointError):
     "A name without weights, weights that do not fit their card, or a card that is none: says what was expected, what came and what to try."
 
@@ -34,7 +34,7 @@ def check_name(name):
         raise WeightsError(f"{name!r} is no name of weights: expected up to 100 small letters, digits, '-', '_' and single dots inside, such as 'cmal-synthetic-small'; a file is opened by load_weights(path)")
     return name
 
-# %% ../../nbs/train/05_weights.ipynb #c004
+# %% ../../nbs/train/05_weights.ipynb #c014
 def weights_folders(
     folder=None,        # only this one
 ):                      # list of Path: where weights are looked for, in this order
@@ -54,7 +54,7 @@ def _cards(folder=None):
             if path.stem != "index" and NAME.fullmatch(path.stem): found.setdefault(path.stem, path)
     return found
 
-# %% ../../nbs/train/05_weights.ipynb #c005
+# %% ../../nbs/train/05_weights.ipynb #c015
 def read_card(path):
     "The card in a JSON file, checked: its kind, its name, its hash."
     path = Path(path)
@@ -66,7 +66,7 @@ def read_card(path):
     if not re.fullmatch("[0-9a-f]{64}", str(card.get("sha256"))): raise WeightsError(f"{path}: the card holds no SHA-256 of its weights; take both files anew")
     return card
 
-# %% ../../nbs/train/05_weights.ipynb #c006
+# %% ../../nbs/train/05_weights.ipynb #c016
 def _hash(path):
     "SHA-256 of a file."
     try:
@@ -81,7 +81,7 @@ def _promised(path, name):
     try: return json.loads(index.read_text(encoding="utf-8"))["weights"].get(name, {}).get("sha256")
     except (ValueError, KeyError, AttributeError, TypeError): raise WeightsError(f"{index}: is no index of weights; remove it, or take it anew") from None
 
-# %% ../../nbs/train/05_weights.ipynb #c007
+# %% ../../nbs/train/05_weights.ipynb #c018
 def load_pretrained(
     name:str,           # as `pretrained()` lists them: "cmal-synthetic-small"
     folder=None,        # only look here; None: the folders of `weights_folders`
@@ -107,7 +107,7 @@ def _with_card(encoders, card):
     for e in encoders.values() if isinstance(encoders, dict) else (): e.card = card
     return encoders
 
-# %% ../../nbs/train/05_weights.ipynb #c008
+# %% ../../nbs/train/05_weights.ipynb #c021
 def _main_score(card, what):
     "The accuracy `what` of all streams together, or of the one there is."
     scores = card.get("scores") or {}
@@ -126,7 +126,7 @@ def pretrained(
     columns = ["method", "data", "split", "streams", "epochs", "seed", "kNN", "linear", "kB"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("name")
 
-# %% ../../nbs/train/05_weights.ipynb #c009
+# %% ../../nbs/train/05_weights.ipynb #c024
 def _by_stream(encoders):
     "{stream: network} of a network, a dict, a method, or what `Recipe.run` gives: (method, history)."
     found = encoders[0] if isinstance(encoders, tuple) else encoders
@@ -144,7 +144,7 @@ def rounded(encoder):
         if p.dtype == torch.float32 and p.detach().half().isfinite().all(): p.data = p.data.half()
     return made
 
-# %% ../../nbs/train/05_weights.ipynb #c010
+# %% ../../nbs/train/05_weights.ipynb #c025
 def save_pretrained(
     name:str,               # small letters, digits, - _ .
     encoders,               # an encoder, {stream: encoder}, a method, or (method, history)
@@ -177,7 +177,7 @@ def write_index(folder):
     cards = {p.stem: read_card(p) for p in sorted(Path(folder).glob("*.json")) if p.stem != "index"}
     return write_json(Path(folder) / "index.json", {"kind": INDEX, "weights": {n: {"sha256": c["sha256"], "bytes": c["bytes"]} for n, c in cards.items()}})
 
-# %% ../../nbs/train/05_weights.ipynb #c011
+# %% ../../nbs/train/05_weights.ipynb #c030
 def load_or_train(
     name:str,           # of the weights
     train,              # called without arguments where they are missing: gives an encoder, {stream: encoder}, a method, or (method, history) as `Recipe.run` does

@@ -5,7 +5,7 @@ __all__ = ['FACTORS', 'HOLD', 'MEASURES', 'InvarianceError', 'NestedError', 'bet
            'discriminant', 'nearest', 'majority_of', 'folds_of', 'balanced', 'probe', 'FactorReport', 'factor_report',
            'InvariancePicture', 'explore_invariance']
 
-# %% ../../nbs/explore/07_invariance.ipynb #c002
+# %% ../../nbs/explore/07_invariance.ipynb #c003
 from base64 import b64encode
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,7 +17,7 @@ import torch
 from ..evaluate.features import Features, features
 from ..player import _write_page, module_js, safe_json
 
-# %% ../../nbs/explore/07_invariance.ipynb #c003
+# %% ../../nbs/explore/07_invariance.ipynb #c009
 class InvarianceError(ValueError):
     "A factor that cannot be measured on these clips, or reports that do not belong together: says what was expected, what came and what to try."
 
@@ -28,7 +28,7 @@ class NestedError(InvarianceError):
 FACTORS = ("class", "subject", "camera", "setup")
 HOLD = {"class": ("subject", "repeat"), "subject": ("repeat", "camera"), "camera": ("subject", "repeat"), "setup": ("subject",)}      # what is held out when a factor is probed: the first that there is
 
-# %% ../../nbs/explore/07_invariance.ipynb #c004
+# %% ../../nbs/explore/07_invariance.ipynb #c010
 def between(
     x,        # (N,D) features
     codes,    # (N,) group of each row, from 0
@@ -51,7 +51,7 @@ def variance_explained(
     if n <= k: raise InvarianceError(f"{n} clips in {k} groups: at least one group needs two clips; measure more clips")
     return (part - (k - 1) * (total - part) / (n - k)) / total
 
-# %% ../../nbs/explore/07_invariance.ipynb #c005
+# %% ../../nbs/explore/07_invariance.ipynb #c013
 def _space(columns):
     "An orthonormal basis of the columns, and how many they are."
     u, s, _ = np.linalg.svd(columns, full_matrices=False)
@@ -75,7 +75,7 @@ def variance_alone(
         out[f] = math.nan if r == less else float((said - ((rest.T @ x) ** 2).sum() - (r - less) * noise) / total)
     return out
 
-# %% ../../nbs/explore/07_invariance.ipynb #c006
+# %% ../../nbs/explore/07_invariance.ipynb #c016
 def discriminant(
     x,               # (n,D) training features, float64
     codes,           # (n,) their groups, 0..k-1
@@ -102,7 +102,7 @@ def majority_of(labels, k):
     votes = np.zeros((len(labels), k)); np.add.at(votes, (np.arange(len(labels))[:, None], labels), 1)
     return votes.argmax(1)
 
-# %% ../../nbs/explore/07_invariance.ipynb #c007
+# %% ../../nbs/explore/07_invariance.ipynb #c019
 def folds_of(
     groups,          # (N,) what is held out as a whole: a subject, a repeat
     codes,           # (N,) factor to be probed, from 0
@@ -123,7 +123,7 @@ def balanced(right, codes):
     "Mean over the groups of the share that is right: chance is 1/k, whatever their sizes."
     n = np.bincount(codes); return float((np.bincount(codes, weights=right)[n > 0] / n[n > 0]).mean())
 
-# %% ../../nbs/explore/07_invariance.ipynb #c008
+# %% ../../nbs/explore/07_invariance.ipynb #c020
 def probe(x, codes, groups, folds=4, seed=0, permutations=10, shrinkage=.1, k=5):
     "Balanced accuracy of the linear and the kNN probe on rows whose group was not in training, and of probes that learnt shuffled labels: {'linear', 'knn', 'linear control', 'knn control', 'asked': (n,) rows}."
     fold, K, rng = folds_of(groups, codes, folds, seed), int(codes.max()) + 1, np.random.default_rng([seed, 1])
@@ -143,7 +143,7 @@ def probe(x, codes, groups, folds=4, seed=0, permutations=10, shrinkage=.1, k=5)
         out |= {key: found[0], f"{key} control": float(np.mean(found[1:])) if permutations else math.nan}
     return out | {"asked": asked}
 
-# %% ../../nbs/explore/07_invariance.ipynb #c009
+# %% ../../nbs/explore/07_invariance.ipynb #c023
 @dataclass(repr=False)
 class FactorReport:
     "What features keep of each factor. `.table` is a DataFrame with a row a factor; `report['linear']` is one of its columns."
@@ -171,7 +171,7 @@ class FactorReport:
     def __repr__(self): return f"FactorReport {self.name}\n{self._shown().to_string()}" + "".join(f"\nnot measured: {f} ({why})" for f, why in self.left_out.items())
     def _repr_html_(self): return f"<p><b>{html.escape(self.name)}</b></p>" + self._shown().to_html() + "".join(f"<p>not measured: {html.escape(f)} ({html.escape(why)})</p>" for f, why in self.left_out.items())
 
-# %% ../../nbs/explore/07_invariance.ipynb #c010
+# %% ../../nbs/explore/07_invariance.ipynb #c024
 def _table_of(source, data):
     "DataFrame of the known factors, one row a clip: `class`, and the columns of the meta table."
     given = data if data is not None else source
@@ -192,7 +192,7 @@ def _rows_of(source, data, stream, n):
     if not np.isfinite(x).all(): raise InvarianceError(f"{int((~np.isfinite(x).all(1)).sum())} rows of features hold NaN or infinity, the first is row {int((~np.isfinite(x).all(1)).argmax())}")
     return x
 
-# %% ../../nbs/explore/07_invariance.ipynb #c011
+# %% ../../nbs/explore/07_invariance.ipynb #c025
 def _codes(table, factor):
     "(N,) groups from 0 of a column, or an error that says why it cannot be probed."
     if factor not in table: raise InvarianceError(f"no factor {factor!r}; the clips have: {', '.join(map(str, table.columns))}")
@@ -217,7 +217,7 @@ def _inside(table, factor, others):
     "Factors of which each value of `factor` has one only: what is kept of them is counted here as well."
     return [o for o in others if o != factor and table.groupby(factor)[o].nunique().max() == 1]
 
-# %% ../../nbs/explore/07_invariance.ipynb #c012
+# %% ../../nbs/explore/07_invariance.ipynb #c026
 def factor_report(
     source,                 # an encoder, {stream: encoder} or a method; or `Features`, or (N,D)
     data=None,              # SkeletonData, or a DataFrame of factors, one row a clip; None: `source` has `.meta`
@@ -254,7 +254,7 @@ def _row(x, table, f, codes, held, alone, folds, seed, permutations, shrinkage, 
     return {"values": int(codes[f].max()) + 1, "chance": 1 / len(np.unique(asked)), **{c: found[c] for c in ("linear", "linear control", "knn", "knn control")},
             "variance": variance_explained(x, codes[f]), "variance alone": alone, "held out": held[0], "note": ", ".join(note)}
 
-# %% ../../nbs/explore/07_invariance.ipynb #c013
+# %% ../../nbs/explore/07_invariance.ipynb #c031
 MEASURES = {"linear": "linear probe", "knn": "kNN probe", "variance": "share of variance", "variance alone": "variance by it alone"}
 _INK = {"class": "#0072b2"}; _OTHER = ("#d55e00", "#009e73", "#cc79a7", "#8c6d31", "#6a3d9a", "#444444")
 _LEFT, _WIDE, _BAR, _TOP, _STEP = 200, 168, 108, 52, 24
@@ -273,7 +273,7 @@ def _reports(reports):
                 raise InvarianceError(f"{n!r} was measured on other clips: {r.settings.get('clips')}, {r['values'].tolist()} values, against {first.settings.get('clips')}, {first['values'].tolist()}; measure all on the same")
     return rows, first
 
-# %% ../../nbs/explore/07_invariance.ipynb #c014
+# %% ../../nbs/explore/07_invariance.ipynb #c032
 def _cell(values, control, chance, x, ink, row, col, label):
     "One bar with its value, control and spread, as SVG."
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.
@@ -294,7 +294,7 @@ def _label(row, factor, group):
     return (f"{row}, {factor}: linear probe {say('linear')} (labels shuffled {say('linear control')}), kNN probe {say('knn')} (shuffled {say('knn control')}), chance {say('chance')} of {t['values']} values; "
             f"share of variance {say('variance')}, by it alone {say('variance alone')}; held out: {t['held out']}" + (f"; {t['note']}" if t["note"] else "") + (f"; mean of {len(group)} seeds" if len(group) > 1 else ""))
 
-# %% ../../nbs/explore/07_invariance.ipynb #c015
+# %% ../../nbs/explore/07_invariance.ipynb #c033
 _JS = pathlib.Path(str(files("skelnb"))) / "static/invariance.js"
 
 class InvariancePicture:
@@ -323,7 +323,7 @@ class InvariancePicture:
         return (f'<svg xmlns="http://www.w3.org/2000/svg" role="group" aria-label="{esc(self.title or "What features keep", quote=True)}" viewBox="0 0 {width} {height}" width="{width}" style="background:#fff;max-width:100%;height:auto;font:12px sans-serif" fill="#222">'
                 f'{"".join(out)}<text x="{_LEFT}" y="{height - 8}" fill="#555" font-size="10">{esc(told)}</text></svg>')
 
-# %% ../../nbs/explore/07_invariance.ipynb #c016
+# %% ../../nbs/explore/07_invariance.ipynb #c034
 def _state(self):
     "What the page's script needs."
     order = [self.measure, *(m for m in MEASURES if m != self.measure)]
@@ -346,7 +346,7 @@ def _save(self, path, title=None):
 InvariancePicture.to_html = InvariancePicture._repr_html_ = _to_html
 InvariancePicture.save = _save
 
-# %% ../../nbs/explore/07_invariance.ipynb #c017
+# %% ../../nbs/explore/07_invariance.ipynb #c035
 def explore_invariance(
     reports:dict,         # {row: FactorReport, its dict, or a list of them (seeds)}
     measure="linear",     # shown first: one of MEASURES

@@ -76,9 +76,9 @@ def controls_of(table):
     names = {"raw": "raw coordinates", "untrained": "untrained encoder", "shuffled": "SkeletonCLR, frames shuffled", "pose": "SkeletonCLR, a single pose"}
     return [Row(label, "skeletonclr", read, control=c, changes=dict(streams=ALL)) for c, label in names.items()]
 
-def accuracy(row, table, data, seed, split=None, results=None):
+def accuracy(row, table, data, seed, split=None, results=None, **more):
     "(accuracy or NMI of a row on one seed, the stored trial), or (None, None)."
-    trial = trial_of(row, data, seed, split)
+    trial = trial_of(row, data, seed, split, **more)
     found = trial and stored(trial, results)
     if not found: return None, None
     measure = row.measure or table.measure
@@ -86,15 +86,15 @@ def accuracy(row, table, data, seed, split=None, results=None):
     return kept["nmi" if measure == "clusters" else "accuracy"], found
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c007
-def frame(table, data="synthetic-small", seeds=(0, 1, 2), split=None, results=None, spread=True):
+def frame(table, data="synthetic-small", seeds=(0, 1, 2), split=None, results=None, **more):
     "The table as a DataFrame: the published numbers, then ours: mean and standard deviation over seeds, per cent; how many seeds; epochs."
     import numpy as np, pandas as pd
     rows = []
     for r in [*table.rows, *controls_of(table)]:
-        found = [accuracy(r, table, data, s, split, results) for s in seeds]
+        found = [accuracy(r, table, data, s, split, results, **more) for s in seeds]
         values = [100 * a for a, _ in found if a is not None]
         mean, sd = (np.mean(values), np.std(values, ddof=1) if len(values) > 1 else None) if values else (None, None)
-        trial = trial_of(r, data, seeds[0], split)
+        trial = trial_of(r, data, seeds[0], split, **more)
         plan = trial.pretext["recipe"]["plan"] if trial else {}
         rows.append({"": r.label, **{("paper", c): r.paper.get(c) for c in table.columns}, (data, "mean"): mean, (data, "sd"): sd, (data, "seeds"): len(values) if trial else None, (data, "epochs"): plan.get("epochs")})
     made = pd.DataFrame(rows).set_index("")

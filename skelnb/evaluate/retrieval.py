@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['average_precision', 'Retrieval', 'retrieval']
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c003
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c009
 from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 from .features import EvaluationError, Features, feature_pair, features
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c004
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c011
 def average_precision(
     similarity,          # (n,G) of n queries to G gallery clips, larger is nearer; -inf: not in the ranking
     relevant,            # (n,G) bool: of the same class, and in the ranking
@@ -27,7 +27,7 @@ def average_precision(
         precision = precision.gather(1, end.flip(1).cummin(1).values.flip(1))
     return (precision * hit).sum(1, dtype=torch.float64) / hit.sum(1)
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c005
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c014
 def _rank(similarity, relevant):
     "(n,) place of the first relevant clip, from 1; of equal similarities the wrong clips come first. 0 where nothing is relevant."
     best = similarity.masked_fill(~relevant, -torch.inf).amax(1, keepdim=True)
@@ -44,7 +44,7 @@ def _by_chunks(query, gallery, y_q, y_g, apart_q, apart_g, chunk):
         found.append((average_precision(s, relevant), _rank(s, relevant), relevant.sum(1), there.sum(1)))
     return [torch.cat(part).cpu() for part in zip(*found)]
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c006
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c017
 @dataclass(repr=False)
 class Retrieval:
     "What `retrieval` measured. Queries without a clip of their class in the gallery are in no mean."
@@ -69,7 +69,7 @@ class Retrieval:
     def __repr__(self): return _retrieval_text(self)
     def _repr_html_(self): return f"<p>{_heading(self)}</p>" + self.table().to_html(float_format=lambda v: f"{100 * v:.2f} %", border=0)
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c007
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c019
 def _chance(r):
     "The same numbers for galleries in a random order: {measure: share}."
     R, G = r.relevant[r.found].double(), r.ranked[r.found].double()
@@ -97,7 +97,7 @@ def _per_class(self):
     return out
 Retrieval.per_class = _per_class
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c008
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c020
 def _heading(r):
     knobs = ", ".join(f"{k} {v}" for k, v in r.settings.items() if k != "protocol")
     left = int((~r.found).sum())
@@ -108,7 +108,7 @@ def _retrieval_text(r):
     rows = [f"  {m:<22}  {100 * v.measured:6.2f} %   (chance {100 * v.chance:.2f} %)" for m, v in r.table().iterrows()]
     return "\n".join([_heading(r), *rows])
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c009
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c022
 def retrieval(encoder,            # network, dict {stream: network} or method; None where gallery and query are Features
               gallery,            # SkeletonData or Features: what is searched
               query=None,         # SkeletonData or Features: who asks; None, or the gallery itself: every clip asks for the others
@@ -133,7 +133,7 @@ def retrieval(encoder,            # network, dict {stream: network} or method; N
     settings = dict(protocol="retrieval", gallery=len(g), stream=g.stream or stream) | ({"leave one out": True} if own else {}) | ({"apart": apart if isinstance(apart, str) else "given"} if apart is not None else {})
     return Retrieval(ap, rank, relevant, ranked, q.y, k, q.names, q.classes, settings)
 
-# %% ../../nbs/evaluate/08_retrieval.ipynb #c010
+# %% ../../nbs/evaluate/08_retrieval.ipynb #c023
 def _apart(apart, gallery, query, n, m, own):
     "(M,) and (N,) int64 codes of query and gallery; clips with equal codes do not meet. (None, None): all meet."
     if apart is None: return (torch.arange(n), torch.arange(n)) if own else (None, None)

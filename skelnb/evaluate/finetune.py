@@ -3,12 +3,12 @@
 # %% auto #0
 __all__ = ['FINETUNE', 'finetune', 'supervised']
 
-# %% ../../nbs/evaluate/05_finetune.ipynb #c002
+# %% ../../nbs/evaluate/05_finetune.ipynb #c008
 from dataclasses import replace
 from .features import Result
 from .semi import Schedule, find_schedule, train_classifier
 
-# %% ../../nbs/evaluate/05_finetune.ipynb #c003
+# %% ../../nbs/evaluate/05_finetune.ipynb #c009
 _HICLR = Schedule(warmup=5, nesterov=True, derive="before", head="torch")
 FINETUNE = {                    # name -> Schedule; add your own
     "acl": Schedule(mode="eval"),                                                          # ACL's text, and what its released code adds
@@ -18,7 +18,7 @@ FINETUNE = {                    # name -> Schedule; add your own
     "laptop": Schedule(epochs=20, lr=.05, drops=(14,), batch_size=32, augment="BA"),       # not of a paper: some hundred clips
 }
 
-# %% ../../nbs/evaluate/05_finetune.ipynb #c004
+# %% ../../nbs/evaluate/05_finetune.ipynb #c012
 def finetune(
     encoder,                    # network, dict {stream: network} or method; it is copied, never changed
     train, test,                # SkeletonData
@@ -34,7 +34,7 @@ def finetune(
     settings = dict(protocol="finetune" if start == "given" else "supervised", schedule=schedule if isinstance(schedule, str) else "own")
     return train_classifier(encoder, train, test, plan, stream=stream, val=val, seed=seed, eval_every=eval_every, start=start, device=device, progress=progress, settings=settings)
 
-# %% ../../nbs/evaluate/05_finetune.ipynb #c005
+# %% ../../nbs/evaluate/05_finetune.ipynb #c013
 def supervised(
     encoder,                    # an encoder whose architecture is built again with new weights (any of create_encoder), or a function without arguments that makes one
     train, test,                # SkeletonData

@@ -4,7 +4,7 @@
 __all__ = ['SEMI', 'labelled', 'Schedule', 'find_schedule', 'Classifier', 'Steps', 'clip_order', 'train_epoch', 'own_dice',
            'train_network', 'fresh', 'train_classifier', 'semi', 'label_curve']
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c002
+# %% ../../nbs/evaluate/04_semi.ipynb #c008
 import copy
 import difflib
 import math
@@ -22,7 +22,7 @@ from ..data.streams import to_stream
 from .features import EvaluationError, Features, Result, features, pick_encoder, _takes_present
 from .linear import Descent
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c003
+# %% ../../nbs/evaluate/04_semi.ipynb #c009
 def labelled(
     y,                     # (N,) labels from 0
     fraction,              # p, share of each class that keeps its labels, above 0 and up to 1
@@ -37,7 +37,7 @@ def labelled(
         chosen += dice.sample(clips, min(max(round(fraction * len(clips)), at_least), len(clips)))
     return np.array(sorted(chosen), dtype=np.int64)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c004
+# %% ../../nbs/evaluate/04_semi.ipynb #c012
 @dataclass(frozen=True)
 class Schedule:
     "How a whole network is trained with labels. Without arguments: ACL's text, Section IV-B."
@@ -60,7 +60,7 @@ class Schedule:
 
     def __post_init__(self): _check_schedule(self)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c005
+# %% ../../nbs/evaluate/04_semi.ipynb #c013
 _CHOICES = dict(mode=("train", "eval"), visits=("once", "full"), derive=("after", "before"), head=("small", "torch"))
 
 def _check_schedule(s):
@@ -88,7 +88,7 @@ def _to_dict(self):
     return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
 Schedule.rate, Schedule.to_dict = _rate, _to_dict
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c006
+# %% ../../nbs/evaluate/04_semi.ipynb #c015
 _HICLR = Schedule(warmup=5, nesterov=True, batch_size=64, visits="full", derive="before", head="torch")
 SEMI = {                        # name -> Schedule; add your own
     "acl": Schedule(clip=2., mode="eval"),                                                # ACL's text, and what its released code adds
@@ -113,7 +113,7 @@ def find_schedule(
         if name not in settings: raise EvaluationError(f"no setting {name!r}; {nearest(name, settings)}")
     return replace(schedule, **changes)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c007
+# %% ../../nbs/evaluate/04_semi.ipynb #c018
 class Classifier(nn.Module):
     "An encoder and one new layer: clips (N,C,T,V,M) to logits (N, classes)."
     def __init__(self,
@@ -133,7 +133,7 @@ class Classifier(nn.Module):
     def forward(self, x, present=None):
         return self.layer(self.encoder(x, present=present) if self.present and present is not None else self.encoder(x))
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c008
+# %% ../../nbs/evaluate/04_semi.ipynb #c020
 class Steps(Descent):
     "`Descent` with Nesterov's momentum and a longest gradient, step for step what torch.optim.SGD and clip_grad_norm_ do."
     def __init__(self, parameters, lr, momentum=.9, weight_decay=0., nesterov=False, clip=None):
@@ -150,7 +150,7 @@ class Steps(Descent):
             v.mul_(self.momentum).add_(g)
             p.sub_(g.add_(v, alpha=self.momentum) if self.nesterov else v, alpha=self.lr); p.grad = None
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c009
+# %% ../../nbs/evaluate/04_semi.ipynb #c023
 def clip_order(
     clips,                      # how many there are
     shown,                      # how many an epoch shows
@@ -162,7 +162,7 @@ def clip_order(
     if drop_last and shown >= batch_size: order = order[:shown // batch_size * batch_size]
     return order.split(batch_size)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c010
+# %% ../../nbs/evaluate/04_semi.ipynb #c025
 def _view(plan, stream, skeleton):
     "A function (joint clips, generator) -> what the network is shown in training."
     change = growing([plan.augment], skeleton)[0] if isinstance(plan.augment, str) else plan.augment
@@ -181,7 +181,7 @@ def train_epoch(network, step, data, batches, view, generator, device):
         total, right, n = total + loss.detach() * len(y), right + (logits.detach().argmax(1) == y).sum(), n + len(y)
     return float(total) / n, float(right) / n
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c011
+# %% ../../nbs/evaluate/04_semi.ipynb #c026
 @contextmanager
 def own_dice(seed, device):
     "Dropout and new weights draw from the global generators: seeded here, and afterwards as they were."
@@ -208,7 +208,7 @@ def train_network(
         if not math.isfinite(loss): raise EvaluationError(f"the loss is {loss} in epoch {epoch}: lower lr={plan.lr}, or shorten the gradients with clip=2")
         yield epoch, step.lr, loss, right
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c012
+# %% ../../nbs/evaluate/04_semi.ipynb #c028
 def fresh(
     encoder,                    # network with .config (any of create_encoder), dict or method; or a function without arguments that makes a network
     stream="joint", seed=0,
@@ -222,7 +222,7 @@ def fresh(
         from skelnb.encoders.core import create_encoder
         return create_encoder(**config)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c013
+# %% ../../nbs/evaluate/04_semi.ipynb #c031
 def _check_sets(train, test, val):
     "Raise where the sets cannot be trained and tested on; the number of classes."
     for what, d in (("train", train), ("test", test), ("val", val)):
@@ -238,7 +238,7 @@ def _copy(encoder, stream, start, seed):
     if not isinstance(found, nn.Module): raise EvaluationError(f"expected a network (nn.Module), whose weights can be trained, got {type(found).__name__}")
     return found
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c014
+# %% ../../nbs/evaluate/04_semi.ipynb #c032
 def train_classifier(encoder, train, test, plan, *, stream="joint", val=None, seed=0, eval_every=5, shown=None, start="given", device=None, progress=False, settings=None) -> Result:
     "Encoder and new layer trained as `plan` says, measured on `test`: what semi, finetune, supervised and transfer share. The trained network is `.network` of the result."
     n_classes, encoder = _check_sets(train, test, val), _copy(encoder, stream, start, seed)
@@ -266,7 +266,7 @@ def train_classifier(encoder, train, test, plan, *, stream="joint", val=None, se
 
 def _state(network): return {k: v.detach().clone() for k, v in network.state_dict().items()}
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c015
+# %% ../../nbs/evaluate/04_semi.ipynb #c033
 def _bar(epochs, progress):
     "A progress bar, or one that shows nothing."
     try: from tqdm.auto import tqdm
@@ -274,7 +274,7 @@ def _bar(epochs, progress):
     if progress: return tqdm(total=epochs, desc="training", unit="epoch", leave=False)
     return type("NoBar", (), {"update": lambda self: None, "close": lambda self: None})()
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c016
+# %% ../../nbs/evaluate/04_semi.ipynb #c034
 def semi(
     encoder,                    # network, dict {stream: network} or method; it is copied, never changed
     train, test,                # SkeletonData
@@ -298,7 +298,7 @@ def semi(
     return train_classifier(encoder, train.subset(index), test, plan, stream=stream, val=val, seed=seed, eval_every=eval_every, start=start, device=device, progress=progress,
                             shown=len(train) if plan.visits == "full" else len(index), settings=settings)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c017
+# %% ../../nbs/evaluate/04_semi.ipynb #c035
 def _check_draw(y, index, classes, fraction, at_least):
     "Raise where a draw leaves nothing to learn from, or a class without a clip."
     lost = sorted(set(y.tolist()) - set(y[index].tolist()))
@@ -307,7 +307,7 @@ def _check_draw(y, index, classes, fraction, at_least):
         raise EvaluationError(f"fraction={fraction} leaves {len(lost)} of {len(set(y.tolist()))} classes without a labelled clip: {names}. Use a larger fraction, at_least=1 to keep one clip "
                               "of each class, or at_least=0 to allow it, as the published rule does (some class must keep a clip)")
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c018
+# %% ../../nbs/evaluate/04_semi.ipynb #c037
 def label_curve(
     encoder, train, test,       # as in `semi`
     *, fractions=(.01, .05, .1),

@@ -278,13 +278,13 @@ def _cell(values, control, chance, x, ink, row, col, label):
     "One bar with its value, control and spread, as SVG."
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.
     wide = _BAR * min(max(mean, 0), 1) if math.isfinite(mean) else 0
-    out = [f'<g class="cell" tabindex="0" role="img" aria-label="{html.escape(label, quote=True)}" data-row="{row}" data-col="{col}"><title>{html.escape(label)}</title>'
+    text = f"{100 * mean:.0f}" if abs(mean) >= .1 else f"{100 * mean:.1f}" if math.isfinite(mean) else "–"
+    out = [f'<g class="cell" tabindex="0" role="img" aria-label="{html.escape(f"{label}: {text} %", quote=True)}" data-row="{row}" data-col="{col}">'
            f'<rect class="frame" x="{x - 4}" y="0" width="{_WIDE - 6}" height="{_STEP - 2}" fill="#fff" stroke="none"/><rect x="{x}" y="3" width="{_BAR}" height="{_STEP - 8}" fill="#f1f1f1"/>',
            f'<rect x="{x}" y="3" width="{wide:.1f}" height="{_STEP - 8}" fill="{ink}"/>']
     if sd: out.append(f'<path d="M{x + max(0, wide - _BAR * sd):.1f} {_STEP / 2 - 1}H{x + min(_BAR, wide + _BAR * sd):.1f}" stroke="#222" stroke-width="1.5"/>')
     if chance is not None: out.append(f'<path d="M{x + _BAR * chance:.1f} 1V{_STEP - 3}" stroke="#222" stroke-dasharray="2 2"/>')
     if control is not None and math.isfinite(control): out.append(f'<circle cx="{x + _BAR * min(max(control, 0), 1):.1f}" cy="{_STEP / 2 - 1}" r="3" fill="#fff" stroke="#222"/>')
-    text = f"{100 * mean:.0f}" if abs(mean) >= .1 else f"{100 * mean:.1f}" if math.isfinite(mean) else "–"
     return "".join(out) + f'<text x="{x + _BAR + 6}" y="{_STEP - 8}">{text}{f" ± {100 * sd:.0f}" if sd >= .005 else ""}</text></g>'
 
 def _label(row, factor, group):
@@ -317,7 +317,7 @@ class InvariancePicture:
                + (f', chance {100 * t["chance"]:.0f} %' if probed else "") + f'</text><text x="{_LEFT + _WIDE * j}" y="45" fill="#555" font-size="10">' + (f'held out: {esc(t["held out"])}' if probed else esc(t["note"])) + '</text>'
                for j, (f, t) in enumerate(self.first.table.iterrows())]
         for i, (n, g) in enumerate(self.rows.items()):
-            cells = [_cell([r.table.loc[f, m] for r in g], float(np.mean([r.table.loc[f, f"{m} control"] for r in g])) if probed else None, self.first.table.loc[f, "chance"] if probed else None, _LEFT + _WIDE * j, ink[f], i, j, _label(n, f, g)) for j, f in enumerate(self.factors)]
+            cells = [_cell([r.table.loc[f, m] for r in g], float(np.mean([r.table.loc[f, f"{m} control"] for r in g])) if probed else None, self.first.table.loc[f, "chance"] if probed else None, _LEFT + _WIDE * j, ink[f], i, j, f"{n}, {f}") for j, f in enumerate(self.factors)]
             out.append(f'<g class="row" data-i="{i}" transform="translate(0,{_TOP + _STEP * i})"><text x="{_LEFT - 12}" y="{_STEP - 8}" text-anchor="end">{esc(n if len(n) <= 32 else n[:31] + "…")}</text>{"".join(cells)}</g>')
         told = f"{MEASURES[m]}, % (grey: up to 100)" + ("; dashed: chance; ring: labels shuffled" if probed else "; corrected: 0 for groups drawn at random") + ("; line: ± deviation over seeds" if any(len(g) > 1 for g in self.rows.values()) else "")
         return (f'<svg xmlns="http://www.w3.org/2000/svg" role="group" aria-label="{esc(self.title or "What features keep", quote=True)}" viewBox="0 0 {width} {height}" width="{width}" style="background:#fff;max-width:100%;height:auto;font:12px sans-serif" fill="#222">'

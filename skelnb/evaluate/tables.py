@@ -4,8 +4,9 @@
 __all__ = ['ALL', 'THREE', 'WHOLE', 'SMALL_ENCODERS', 'SIX', 'SIXTY', 'ACL_1', 'TWO', 'ACL_2', 'SEMI', 'NOTHING', 'ACL_3', 'NTU4',
            'ACL_4', 'ACL_6', 'TWELVE', 'ACL_7', 'ACL_8', 'ACL_9', 'ACL_10', 'ACL_11', 'ACL_12', 'ACL_13', 'ACL_14',
            'ACL_F4', 'STREAMS_1', 'HICLR_1', 'HICLR_2', 'XSUB', 'HICLR_3L', 'HICLR_3R', 'HICLR_4', 'FIVE', 'HICLR_5',
-           'HICLR_6', 'HICLR_7', 'TABLES', 'Row', 'trial_of', 'Table', 'controls_of', 'accuracy', 'frame', 'numbers',
-           'quoted', 'sixty', 'semi_rows', 'tuned', 'pair', 'width', 'strong', 'command', 'table_html', 'figure']
+           'HICLR_6', 'HICLR_7', 'TABLES', 'Row', 'trial_of', 'Table', 'controls_of', 'accuracy', 'found_of', 'frame',
+           'numbers', 'quoted', 'sixty', 'semi_rows', 'tuned', 'pair', 'width', 'strong', 'command', 'table_html',
+           'figure']
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c003
 import shlex
@@ -86,13 +87,18 @@ def accuracy(row, table, data, seed, split=None, results=None, **more):
     return kept["nmi" if measure == "clusters" else "accuracy"], found
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c007
+def found_of(row, table, data, seeds, split=None, results=None, **more):
+    "A row's accuracies (or NMI) on the seeds that are there; where nothing is drawn, one."
+    if row.method is None: return []
+    one = {trial_of(row, data, s, split, **more): s for s in seeds}
+    return [a for s in one.values() if (a := accuracy(row, table, data, s, split, results, **more)[0]) is not None]
+
 def frame(table, data="synthetic-small", seeds=(0, 1, 2), split=None, results=None, **more):
     "The table as a DataFrame: the published numbers, then ours: mean and standard deviation over seeds, per cent; how many seeds; epochs."
     import numpy as np, pandas as pd
     rows = []
     for r in [*table.rows, *controls_of(table)]:
-        found = [accuracy(r, table, data, s, split, results, **more) for s in seeds]
-        values = [100 * a for a, _ in found if a is not None]
+        values = [100 * a for a in found_of(r, table, data, seeds, split, results, **more)]
         mean, sd = (np.mean(values), np.std(values, ddof=1) if len(values) > 1 else None) if values else (None, None)
         trial = trial_of(r, data, seeds[0], split, **more)
         plan = trial.pretext["recipe"]["plan"] if trial else {}
@@ -281,20 +287,21 @@ def table_html(table, datasets=("synthetic-small", "nw-ucla"), seeds=(0, 1, 2), 
     return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + (f'<p style="font:13px sans-serif;max-width:60em">{html.escape(table.note)}</p>' if table.note else "")
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c024
-def figure(table, data="synthetic-small", columns=None, seeds=(0, 1, 2), split=None, results=None, height=None):
-    "Published on the left, ours on the right, row for row, each with an axis of its own; small dots are seeds, controls are grey."
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-    rows = [r for r in table.rows if r.method] + controls_of(table)
-    labels, columns = [r.label for r in rows][::-1], columns or table.columns[:2]
-    fig = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=.03, subplot_titles=(f"published ({table.source})", f"ours: {data}"))
-    for column, mark in zip(columns, ("circle", "diamond", "square", "cross")):
-        fig.add_scatter(x=[r.paper.get(column) for r in rows], y=[r.label for r in rows], mode="markers", name=column, marker=dict(symbol=mark, size=9, color="#0072b2"), row=1, col=1)
-    for r in rows:
-        found = [100 * a for a, _ in (accuracy(r, table, data, s, split, results) for s in seeds) if a is not None]
-        colour = "#888888" if r.control else "#d55e00"
-        fig.add_scatter(x=found, y=[r.label] * len(found), mode="markers", marker=dict(size=5, color=colour, opacity=.5), showlegend=False, hovertemplate="%{x:.1f}", row=1, col=2)
-        if found: fig.add_scatter(x=[sum(found) / len(found)], y=[r.label], mode="markers", marker=dict(symbol="line-ns-open", size=15, color=colour, line_width=3), showlegend=False, hovertemplate="mean %{x:.1f}", row=1, col=2)
-    fig.update_yaxes(categoryorder="array", categoryarray=labels)
-    fig.update_layout(height=height or 120 + 22 * len(rows), margin=dict(l=10, r=10, t=40, b=30), template="plotly_white", legend=dict(orientation="h", y=-.15))
+def figure(table, data="synthetic-small", columns=None, seeds=(0, 1, 2), split=None, results=None):
+    "Published on the left, ours on the right, row for row, each with an axis of its own; small dots are seeds, the bar their mean, controls are grey. A matplotlib figure."
+    from matplotlib.figure import Figure
+    rows, columns = [r for r in table.rows if r.method] + controls_of(table), columns or table.columns[:2]
+    fig = Figure(figsize=(10, .9 + .27 * len(rows)), layout="constrained")
+    left, right = fig.subplots(1, 2, sharey=True)
+    for column, mark, colour in zip(columns, "oDs^", ("#0072b2", "#56b4e9", "#009e73", "#cc79a7")):
+        shown = [(r.paper[column], i) for i, r in enumerate(rows) if column in r.paper]
+        if shown: left.scatter(*zip(*shown), marker=mark, color=colour, label=column, zorder=3)
+    for i, r in enumerate(rows):
+        found, colour = [100 * a for a in found_of(r, table, data, seeds, split, results)], "#888888" if r.control else "#d55e00"
+        right.scatter(found, [i] * len(found), s=16, color=colour, alpha=.5, zorder=3)
+        if found: right.scatter(sum(found) / len(found), i, marker="|", s=220, linewidth=3, color=colour, zorder=4)
+    left.set_yticks(range(len(rows)), [r.label for r in rows]); left.invert_yaxis()
+    for ax, title in ((left, f"published: {table.source}"), (right, f"ours: {data}")):
+        ax.set_title(title, fontsize=10); ax.grid(color="0.93"); ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=9)
+    if left.get_legend_handles_labels()[0]: left.legend(fontsize=8, frameon=False)
     return fig

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from skelnb.data import SkeletonData
 from skelnb.evaluate.features import Result
 from skelnb.explore import ConfusionError, explore_confusion, members, sureness
 from skelnb.skeleton import COCO17, NTU25
+from test_lab import lab, open_and_run, stay_in_view  # noqa: F401
 
 NASTY = '<img src=x onerror="window.hacked=1">'
 
@@ -241,3 +243,32 @@ def test_many_classes_on_a_narrow_page(open_page, tmp_path, screenshot):
     click_cell(page, root, *kept)
     first = root.evaluate("e => e.confusion.playing")[0]
     assert [int(result.y[first]), int(result.predictions[first])] == kept and not page.errors
+
+
+# --- in a real JupyterLab ---
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("lab")
+def test_in_jupyterlab_clips_come_from_the_kernel_and_python_hears_of_clicks(open_page, lab, screenshot):  # noqa: F811
+    import nbformat
+    cells = ["import torch\nfrom skelnb.data import load\nfrom skelnb.evaluate import Result\nfrom skelnb.explore import explore_confusion\ndata = load('synthetic-small', frames=25).subset(range(0, 400, 4))\n"
+             "s = torch.randn(100, 10, generator=torch.Generator().manual_seed(0)) + torch.nn.functional.one_hot(data.y.long(), 10)\n"
+             "e = explore_confusion(Result(s, data.y, classes=data.classes), data)\ne.observe(lambda change: setattr(e, 'order', 'worst'), 'selected')\ne"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}})
+    request = urllib.request.Request(f"{lab}/api/contents/nbs/confusion-test.ipynb?token=a-token-for-this-test", json.dumps({"type": "notebook", "content": book}).encode(), {"Content-Type": "application/json"}, method="PUT")
+    urllib.request.urlopen(request, timeout=20).close()
+    page = open_page(viewport={"width": 1250, "height": 1100})
+    open_and_run(page, lab, "confusion-test.ipynb")
+    root = page.locator(".skelnb-confusion").first
+    root.locator(".skelnb-matrix canvas").scroll_into_view_if_needed()
+    page.wait_for_function("e => e.confusion.playing.length >= 2", arg=root.element_handle(), timeout=30_000)
+    before = root.evaluate("e => [e.confusion.playing, e.confusion.stored.length]")
+    button = root.locator(".skelnb-largest button").nth(3); button.click()
+    page.wait_for_function("([e, b]) => e.confusion.playing.length >= 2 && String(e.confusion.playing) !== b", arg=[root.element_handle(), ",".join(map(str, before[0]))], timeout=20_000)
+    page.wait_for_function("e => e.querySelector('.skelnb-order').value === 'worst'", arg=root.element_handle(), timeout=15_000)          # Python heard of it and answered
+    assert root.evaluate("e => e.confusion.stats.asked") >= 1 and root.evaluate("e => e.confusion.stored.length") > 0
+    stay_in_view(page, root.locator(".skelnb-stage"))
+    pixels = lambda: root.locator(".skelnb-stage canvas").first.evaluate("c => c.toDataURL()")
+    assert len({pixels() for _ in range(8) if not page.wait_for_timeout(150)}) >= 4, "the clips do not move"
+    screenshot(page, "lab-confusion")
+    assert not page.errors, "\n".join(page.errors)

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['JOINT_AXES', 'MappedData', 'copy_joints', 'to_layout', 'bring_to_encoder', 'transfer']
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c002
+# %% ../../nbs/evaluate/06_transfer.ipynb #c006
 import re
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from .knn import knn
 from .linear import linear
 from .semi import own_dice, semi
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c003
+# %% ../../nbs/evaluate/06_transfer.ipynb #c007
 class MappedData:
     "Clips of one layout seen as another: `SkeletonData` whose batches are mapped when they are asked for."
     def __init__(self,
@@ -34,7 +34,7 @@ class MappedData:
         "As SkeletonData.batch: (n,C,T,V,M) in the layout wanted, axes turned where the layouts' `up` differ."
         return nn.functional.pad(self.map(self.data.batch(index, device), coordinates=-4), (0, self.extra))
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c004
+# %% ../../nbs/evaluate/06_transfer.ipynb #c010
 JOINT_AXES = {          # encoder -> (weights, one word an axis): v joint, c coordinate, m person, s place and speed; other axes "" do not count joints
     "stgcn": [(r"^data_bn\..", ["vc"]), (r"importance$", ["", "v", "v"])],
     "gru": [(r"^data_bn\..", ["vcm"]), (r"^layers\.0\.\w+\.weight_ih", ["", "vcm"])],
@@ -53,7 +53,7 @@ def _sizes(encoder):
     together = encoder.config["name"] != "gru" or encoder.together
     return dict(v=len(encoder.skeleton), c=encoder.in_channels, m=encoder.config.get("persons", 1) if together else 1, s=2)
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c005
+# %% ../../nbs/evaluate/06_transfer.ipynb #c011
 @torch.no_grad()
 def copy_joints(
     new, old,                   # tensors, the same but for the number of joints and persons; `new` is written into
@@ -72,7 +72,7 @@ def copy_joints(
     values = old.reshape(was)[np.ix_(*map(list, take))]
     new.view(split)[np.ix_(*map(list, at))] = values.to(new)
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c006
+# %% ../../nbs/evaluate/06_transfer.ipynb #c013
 @torch.no_grad()
 def to_layout(
     encoder,                    # of create_encoder
@@ -81,7 +81,7 @@ def to_layout(
     seed=0,                     # of what is drawn anew
 ):                              # (new encoder, report)
     "A network for another layout: weights that do not count joints are copied, the others joint by joint, by name; joints that the old layout lacks keep fresh weights."
-    config = dict(encoder.config)
+    config, rules = dict(encoder.config), _rules(encoder)
     changes = dict(skeleton=skeleton.to_dict()) | {k: v for k, v in dict(persons=persons, frames=frames).items() if v is not None and k in config}
     from skelnb.encoders.core import create_encoder
     device, dtype = _place(encoder)
@@ -89,8 +89,7 @@ def to_layout(
     pairs = [(i, encoder.skeleton.names.index(n)) for i, n in enumerate(skeleton.names) if n in encoder.skeleton.names]
     report = _sizes_report(config, frames or config.get("frames"), persons or config.get("persons"))
     if not pairs: raise EvaluationError(f"{encoder.skeleton.name} and {skeleton.name} have no joint of the same name: no weight can be matched; use mapping='joints'")
-    rules, old, new, by_joint = _rules(encoder, skeleton), _tensors(encoder), _tensors(found), []
-    saved = found.state_dict().keys()
+    old, new, by_joint, saved = _tensors(encoder), _tensors(found), [], found.state_dict().keys()
     for name, tensor in new.items():
         axes = next((axes for pattern, axes in rules if re.search(pattern, name)), None)
         if axes and tensor.ndim == len(axes):
@@ -101,8 +100,14 @@ def to_layout(
     report |= dict(copied=len(saved - set(by_joint)), by_joint=len(by_joint), matched=len(pairs), fresh=[n for n in skeleton.names if n not in encoder.skeleton.names])
     return found.to(device).train(encoder.training), report
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c007
-def _rules(encoder, skeleton):
+# %% ../../nbs/evaluate/06_transfer.ipynb #c014
+def _sizes_report(config, frames, persons, added=0):
+    "Where the clips differ in frames and person slots from those the encoder was built for."
+    report = {k: f"{config[k]} -> {n}" for k, n in (("frames", frames), ("persons", persons)) if config.get(k, n) != n}
+    if added: report["persons"] += f", and {added} of zeros"
+    return report
+
+def _rules(encoder):
     "Which weights count joints; an encoder that JOINT_AXES does not know is an error."
     name = encoder.config.get("name")
     if name not in JOINT_AXES:
@@ -114,19 +119,13 @@ def _fresh_codes(code, first, places):
     from skelnb.encoders.dsta import joint_code
     if places: code[:, places] = joint_code(first + len(places), len(code))[:, first:].to(code)
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c008
+# %% ../../nbs/evaluate/06_transfer.ipynb #c017
 def _fits(network, skeleton, shape):
     "Does the network take clips of this shape (C,T,V,M)? If not, what it says."
     device, dtype = _place(network)
     with _evaluating(network, device), torch.no_grad():
         try: network(torch.zeros(1, *shape, device=device, dtype=dtype)); return None
         except (ValueError, RuntimeError) as e: return str(e)
-
-def _sizes_report(config, frames, persons, added=0):
-    "Where the clips differ in frames and person slots from those the encoder was built for."
-    report = {k: f"{config[k]} -> {n}" for k, n in (("frames", frames), ("persons", persons)) if config.get(k, n) != n}
-    if added: report["persons"] += f", and {added} of zeros"
-    return report
 
 def bring_to_encoder(network, *sets):
     "(report, sets): clips in the layout of the network, with as many person slots as it asks for; more than it takes is an error."
@@ -140,7 +139,7 @@ def bring_to_encoder(network, *sets):
     mapped = [d if d is None else MappedData(d, skeleton, persons) for d in sets]
     return report | dict(filled=list(mapped[0].map.made), missing=mapped[0].map.missing), mapped
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c009
+# %% ../../nbs/evaluate/06_transfer.ipynb #c018
 def transfer(
     encoder,                    # network, dict {stream: network} or method, learnt on any set; it is copied, never changed
     train, test,                # SkeletonData of the set to go to

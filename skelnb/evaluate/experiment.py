@@ -5,7 +5,7 @@ __all__ = ['PASSES', 'SETS', 'CONTROLS', 'PROTOCOLS', 'ExperimentError', 'budget
            'pack', 'unpack', 'pack_labels', 'unpack_labels', 'summary', 'subsets', 'frozen', 'control_clips',
            'parts_of', 'encoders_of', 'by_stream', 'work', 'about', 'run']
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c003
+# %% ../../nbs/evaluate/09_experiment.ipynb #c004
 import base64
 import hashlib
 import json
@@ -29,7 +29,7 @@ from .knn import knn
 from .linear import linear
 from .semi import semi
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c005
+# %% ../../nbs/evaluate/09_experiment.ipynb #c006
 class ExperimentError(ValueError):
     "A trial that cannot be declared or run: says what was expected, what came and what to try."
 
@@ -44,7 +44,7 @@ def budget(method, data):
     found = SETS[data]
     return found["epochs"] if "epochs" in found else found["passes"] // PASSES[method]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c006
+# %% ../../nbs/evaluate/09_experiment.ipynb #c007
 class Trial:
     "One pretext run and one protocol: what decides the numbers, and where they are kept."
     def __init__(self, method, data, seed=0, protocol="frozen", knobs=None, control=None, split=None, frames=None, val=None, epochs=None, encoder="stgcn", **changes):
@@ -69,7 +69,7 @@ class Trial:
     def __hash__(self): return hash(self.hash)
     def __repr__(self): return f"Trial({self.control or self.method} on {self.data}, {self.protocol}, seed {self.seed}, {self.hash})"
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c007
+# %% ../../nbs/evaluate/09_experiment.ipynb #c008
 def digest(identity):
     "The first 12 hex digits of the SHA-256 of plain values as JSON."
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
@@ -93,7 +93,7 @@ def stored(trial, results=None):
     if found.get("trial") != trial.identity: raise ExperimentError(f"{file} holds another trial than its name says; move it away and run again")
     return found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c009
+# %% ../../nbs/evaluate/09_experiment.ipynb #c010
 def pack(flags):
     "(N,) of true and false as text: eight to a byte, base64."
     return base64.b64encode(np.packbits(np.asarray(flags, bool))).decode()
@@ -113,7 +113,7 @@ def unpack_labels(text):
     kind, _, rest = text.partition(":")
     return np.frombuffer(base64.b64decode(rest), kind).astype(np.int64)
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c011
+# %% ../../nbs/evaluate/09_experiment.ipynb #c012
 def summary(result):
     "What is kept of a `Result`."
     kept = {"accuracy": result.accuracy, "correct": pack(result.predictions == result.y)}
@@ -123,7 +123,7 @@ def subsets(streams):
     "Every choice of streams, single ones first."
     return [some for n in range(1, len(streams) + 1) for some in combinations(streams, n)]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c012
+# %% ../../nbs/evaluate/09_experiment.ipynb #c013
 def frozen(tables, seed, k=20, standardise=False):
     "kNN, linear layer and k-means on the features {stream: (train, val or None, test)} of frozen encoders: of every stream, and of every choice of them."
     found, heads = {}, {}
@@ -139,7 +139,7 @@ def frozen(tables, seed, k=20, standardise=False):
             found[name]["clusters"] = {"nmi": groups["nmi"], "ari": groups["ari"], "groups": pack_labels(groups.labels)}
     return found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c014
+# %% ../../nbs/evaluate/09_experiment.ipynb #c015
 class _Raw:
     "In place of an encoder: the coordinates as they are."
     def __call__(self, x): return x.flatten(1)
@@ -164,7 +164,7 @@ def parts_of(pretext):
         _PARTS.clear(); _PARTS[key] = found if len(found) == 3 else (found[0], None, found[1])
     return _PARTS[key]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c015
+# %% ../../nbs/evaluate/09_experiment.ipynb #c016
 def encoders_of(pretext, train, out, seed, device=None, progress=False):
     "({stream: encoder}, history) of a trial: trained, found trained in the folder `out`, as they were drawn, or the coordinates."
     settings, streams = pretext["recipe"]["settings"], pretext["recipe"]["settings"].get("streams", ["joint"])
@@ -182,7 +182,7 @@ def encoders_of(pretext, train, out, seed, device=None, progress=False):
     found = load_weights(out / "last.safetensors")
     return (found if isinstance(found, dict) else {streams[0]: found}), json.loads(done.read_text())["history"]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c016
+# %% ../../nbs/evaluate/09_experiment.ipynb #c017
 def _frozen(encoders, parts, seed, **knobs):
     raw = any(isinstance(e, _Raw) for e in encoders.values())
     tables = {s: tuple(None if part is None else features(e, part, stream=s) for part in parts) for s, e in encoders.items()}
@@ -199,7 +199,7 @@ def by_stream(protocol):
 # name -> (encoders, (train, val, test), seed, **knobs) -> {streams: {what: numbers}}
 PROTOCOLS = {"frozen": _frozen, "finetune": by_stream(finetune), "semi": by_stream(semi)}
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c018
+# %% ../../nbs/evaluate/09_experiment.ipynb #c019
 def work(trials, results=None, runs=None, device=None, threads=None, progress=False):
     "Do the trials of one pretext run that are not there yet, and write a file for each; what went wrong, as text, or None."
     if threads: torch.set_num_threads(threads)
@@ -222,7 +222,7 @@ def about(parts, history, seconds, device):
             "seconds": {"pretext": round(sum(r["seconds"] for r in history), 1), "protocol": round(seconds, 1)}, "threads": torch.get_num_threads(), "device": str(device or "cpu"),
             "versions": {"skelnb": skelnb.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c019
+# %% ../../nbs/evaluate/09_experiment.ipynb #c020
 def run(
     trials,               # those that have been run are left alone
     jobs=1,               # processes side by side

@@ -4,7 +4,7 @@
 __all__ = ['CLAIMS', 'COLOURS', 'resample', 'share_right', 'nmi', 'Claim', 'rows_of', 'trials_of', 'evidence', 'effects',
            'verdict', 'judge', 'write_ledger', 'read_ledger', 'ledger_html']
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c003
+# %% ../../nbs/evaluate/11_ledger.ipynb #c004
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..train.checkpoint import write_json
 from .experiment import ExperimentError, stored, unpack, unpack_labels
 from .tables import THREE, TABLES, trial_of
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c005
+# %% ../../nbs/evaluate/11_ledger.ipynb #c006
 def resample(n_clips, n_seeds, draws=10_000, seed=0):
     "How often each clip (draws, N) and each seed (draws, S) is drawn."
     rng = np.random.default_rng(seed)
@@ -28,7 +28,7 @@ def share_right(correct, draws=None):
     clips, seeds = draws
     return 100 * ((clips @ correct.T) * seeds).sum(1) / (clips.sum(1) * seeds.sum(1))
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c007
+# %% ../../nbs/evaluate/11_ledger.ipynb #c008
 def nmi(y, groups, draws=None):
     "100 x NMI (arithmetic) of labels (N,) and groups (S,N), mean over seeds: one number, or one for each draw."
     y, groups = np.asarray(y), np.atleast_2d(groups)
@@ -53,7 +53,7 @@ def _nmi_of(table):
     mutual = rows + columns - entropy(p.reshape(len(p), -1))
     return np.where(rows + columns > 0, 2 * mutual / np.where(rows + columns > 0, rows + columns, 1), 1.)
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c009
+# %% ../../nbs/evaluate/11_ledger.ipynb #c010
 @dataclass
 class Claim:
     "A sentence of a paper as a comparison of rows."
@@ -76,7 +76,7 @@ def trials_of(claim, data, seeds=(0, 1, 2), split=None):
     table = TABLES[claim.table]
     return list(dict.fromkeys(trial_of(table.row(label), data, s, split) for label in rows_of(claim) for s in seeds))
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c010
+# %% ../../nbs/evaluate/11_ledger.ipynb #c011
 def evidence(claim, data, seeds=(0, 1, 2), split=None, results=None):
     "({label: (S,N) flags or groups}, labels of the clips, seeds that all rows have); None where a row has no run at all."
     table, found = TABLES[claim.table], {}
@@ -92,7 +92,7 @@ def evidence(claim, data, seeds=(0, 1, 2), split=None, results=None):
     flags = {label: np.stack([unpack_labels(kept(*by[s])["groups"]) if measure == "clusters" else unpack(kept(*by[s])["correct"], len(truth)) for s in common]) for label, by in found.items()}
     return flags, truth, common
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c011
+# %% ../../nbs/evaluate/11_ledger.ipynb #c012
 def effects(claim, flags, truth, draws=None, clusters=False):
     "The claim's effect in points: the smallest difference of its pairs; one number, or one for each draw."
     value = {label: nmi(truth, rows, draws) if clusters else share_right(rows, draws) for label, rows in flags.items()}
@@ -116,7 +116,7 @@ def judge(claim, data, seeds=(0, 1, 2), split=None, results=None, draws=10_000):
     return {"id": claim.id, "data": data, "claim": claim.text, "source": claim.source, "effect": round(float(effects(claim, flags, truth, None, groups)), 2),
             "interval": [round(float(low), 2), round(float(high), 2)], "verdict": verdict(low, high), "seeds": len(common), "clips": len(truth)}
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c013
+# %% ../../nbs/evaluate/11_ledger.ipynb #c014
 CLAIMS = [
     Claim("1", "SkeletonBYOL is better than SkeletonCLR, three streams, linear", "ACL, Table VI", "acl-6", [("SkeletonBYOL", "SkeletonCLR")]),
     Claim("2", "CMAL is better than SkeletonBYOL", "ACL, Table VI", "acl-6", [("CMAL", "SkeletonBYOL")]),
@@ -136,7 +136,7 @@ CLAIMS = [
     Claim("16", "NMI: ACL, 3s-CMAL, CMAL, SkeletonBYOL, 3s-CrosSCLR, SkeletonCLR", "ACL, Figure 4", "acl-fig4", [("ACL", "3s-CMAL"), ("3s-CMAL", "CMAL"), ("CMAL", "SkeletonBYOL"), ("SkeletonBYOL", "3s-CrosSCLR"), ("3s-CrosSCLR", "SkeletonCLR")]),
     Claim("17", "ACL is better than CrosSCLR and AimCLR, three streams", "ACL, Tables II, VII", "acl-2", [("ACL", "3s-CrosSCLR"), ("ACL", "3s-AimCLR")])]
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c014
+# %% ../../nbs/evaluate/11_ledger.ipynb #c015
 CLAIMS += [
     Claim("18", "normal augmentations help the baseline", "HiCLR, Table 3", "hiclr-3-right", [("Baseline, [BA, NA]", "Baseline, [BA]")]),
     Claim("19", "Mask, DAE and AdaIN hurt the baseline and help in HiCLR", "HiCLR, Table 3", "hiclr-3-right", [pair for name in ("Mask", "DAE", "AdaIN") for pair in
@@ -156,7 +156,7 @@ def write_ledger(datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), results=
     write_json(Path(results or data_dir() / "results") / "ledger.json", made)
     return made
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c016
+# %% ../../nbs/evaluate/11_ledger.ipynb #c017
 COLOURS = {"holds": "#0072b2", "does not hold": "#d55e00", "undecided": "#888888"}
 
 def read_ledger(ids=None, results=None):

@@ -9,7 +9,6 @@ import copy
 import difflib
 import math
 import random
-import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -166,6 +165,7 @@ def clip_order(
 def _view(plan, stream, skeleton):
     "A function (joint clips, generator) -> what the network is shown in training."
     change = growing([plan.augment], skeleton)[0] if isinstance(plan.augment, str) else plan.augment
+    if getattr(change, "mask", None) or getattr(change, "edges", None): raise EvaluationError(f"augment={plan.augment!r}: masks of the stream and changed edges belong to pre-training; use 'BA', 'NA' or 'AdaIN'")
     change = change or (lambda x, generator: x)
     if plan.derive == "before": return lambda x, generator: change(to_stream(x, stream, skeleton), generator)
     return lambda x, generator: to_stream(change(x, generator), stream, skeleton)

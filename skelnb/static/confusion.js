@@ -86,7 +86,7 @@ function render({ model, el }) {
   // "alike": beginning with the first class, always the class that is most often exchanged with the last one.
   function arrange() {
     order = names.map((_, i) => i);
-    if (get("order") === "worst") order.sort((a, b) => (right(a) - right(b)) || a - b);
+    if (get("order") === "worst") order.sort((a, b) => (clips[a] ? right(a) : 2) - (clips[b] ? right(b) : 2) || a - b);
     if (get("order") === "alike") {
       const rest = new Set(order), chain = [];
       for (let now = wrong.length ? wrong[0][0] : 0; rest.size;) {

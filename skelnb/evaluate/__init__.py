@@ -12,4 +12,7 @@ _reexport(__name__, {
     "transfer": "transfer to_layout",
     "fusion": "fuse simplex side_by_side stream_features joint_linear WEIGHTS",
     "retrieval": "retrieval Retrieval average_precision",
+    "experiment": "Trial ExperimentError stored",
+    "tables": "TABLES Table Row frame",
+    "ledger": "Claim CLAIMS judge read_ledger write_ledger",
 })

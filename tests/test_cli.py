@@ -10,7 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMMANDS = ["lab", "demo", "prepare", "recipe", "pretrain", "evaluate", "doctor"]
+COMMANDS = ["lab", "demo", "prepare", "recipe", "pretrain", "evaluate", "reproduce", "doctor"]
 
 
 def skelnb(*args, **env):
@@ -36,7 +36,7 @@ def test_the_whole_way(tmp_path):
     done = skelnb(*common, "--epochs", 2)
     assert done.returncode == 0, done.stderr
     assert (run / "last.safetensors").exists() and not list(run.rglob("*.tmp")) and not list(run.rglob("*.pkl"))
-    done = skelnb("evaluate", run / "last.safetensors", "synthetic-small", "--out", tmp_path / "scores.json", "--with", "knn,clusters")
+    done = skelnb("evaluate", run / "last.safetensors", "synthetic-small", "--out", tmp_path / "scores.json", "--with", "knn,clusters,retrieval,semi")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "scores.json").read_text())
     assert 0 < found["knn"] <= 1 and 0 <= found["nmi"] <= 1 and found["data"] == "synthetic-small"
@@ -109,6 +109,7 @@ def test_doctor_reads_the_machine_and_a_folder(tmp_path):
     (["recipe", "hiclr", "ntu61"], "ntu60"),
     (["pretrain", "synthetic-small", "--protocol", "xsubb"], "xsub"),
     (["evaluate", "no-such.safetensors", "synthetic-small"], "no-such.safetensors"),
+    (["evaluate", "any.safetensors", "synthetic-small", "--with", "knn,lineer"], "'lineer'"),
     (["lab", "nbs/none.ipynb"], "none.ipynb")])
 def test_a_wrong_word_is_answered_in_one_sentence(args, said, tmp_path):
     done = skelnb(*args)

@@ -266,6 +266,35 @@ def test_bfloat16_autocast(width):
         assert F.cosine_similarity(low, encoder(x)).min() > .999
 
 
+@pytest.mark.parametrize("edges", [None, lambda A: .5 * A], ids=["plain", "edges"])
+def test_frozen_blocks_fold_their_batch_norms_and_change_nothing(edges):
+    "Without gradient and in eval mode; a hook on a layer, training statistics (calibrate) or a gradient bring the layers back."
+    encoder, x = lively(small(width=8).double()), clips(3).double()
+    seen, norm = [], encoder.blocks[4].bn1
+    with torch.no_grad(): folded = encoder(x, edges=edges)
+    unfolded = encoder(x, edges=edges)                      # with a gradient: layer by layer
+    assert unfolded.requires_grad
+    torch.testing.assert_close(folded, unfolded.detach(), rtol=1e-10, atol=1e-12)
+    handle = norm.register_forward_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x, edges=edges), folded, rtol=1e-10, atol=1e-12)
+        assert seen == [1]                                  # somebody looks inside: the layer is called
+        handle.remove(); encoder(x, edges=edges)
+        assert seen == [1]
+        before = norm.running_mean.clone()
+        norm.train(); encoder(x, edges=edges)
+    assert not torch.equal(before, norm.running_mean)       # one norm that still measures is not folded away
+
+
+def test_narrow_frozen_blocks_stay_in_float32_under_bf16():
+    encoder, x = lively(small(width=16, feature_dim=64)), clips(3)
+    kinds = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        maps = [x.permute(0, 4, 1, 2, 3).flatten(0, 1)]
+        for block in encoder.blocks: maps.append(block(maps[-1])); kinds.append(maps[-1].dtype)
+    assert kinds == [torch.float32] * 4 + [torch.bfloat16] * 6
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_same_on_the_gpu():
     encoder, x = lively(small()), clips()

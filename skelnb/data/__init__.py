@@ -10,4 +10,5 @@ _reexport(__name__, {
     "streams": "to_stream STREAMS",
     "dataset": "SkeletonData load data_dir from_recordings DataError FolderError",
     "prepare": "prepare",
+    "layouts": "read_layout save_layout make_layout draw_skeleton propose_mapping draw_layout guess_bones guess_pairs studio_layout write_custom",
 })

@@ -3,10 +3,12 @@
 # %% auto #0
 __all__ = ['HOW', 'STUDIO_LAYOUTS', 'STYLES', 'UNITS', 'guess_pairs', 'make_layout', 'read_layout', 'save_layout', 'Mapping',
            'propose_mapping', 'Drawing', 'draw_skeleton', 'guess_bones', 'guess_mirror', 'studio_layout',
-           'to_studio_layout', 'write_custom']
+           'to_studio_layout', 'write_custom', 'StaticLayout', 'draw_layout']
 
 # %% ../../nbs/data/09_layouts.ipynb #c002
 from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 import json, os, re, stat
 import numpy as np
@@ -344,12 +346,12 @@ def _columns(y, top, bottom, least):
     return out
 
 # %% ../../nbs/data/09_layouts.ipynb #c021
-def _body(skeleton, x, labels, inks, left, wide, high, size=10.5):
+def _body(skeleton, x, labels, inks, left, wide, high, size=10.5, bones=None):
     "One body with a label for every joint, in columns on both sides. SVG text."
     at = _seen(skeleton, x); fine = np.isfinite(at).all(1); low, top = (np.nanmin(at, 0), np.nanmax(at, 0)) if fine.any() else (np.zeros(2), np.ones(2))
     scale = min((high - 60) / max(top[1] - low[1], 1e-9), .34 * wide / max(top[0] - low[0], 1e-9))
     at = (at - (low + top) / 2) * [scale, -scale] + [left + wide / 2, high / 2 + 12]
-    out = [f'<path d="M{at[j, 0]:.1f} {at[j, 1]:.1f}L{at[p, 0]:.1f} {at[p, 1]:.1f}" stroke="#b9c3ca" stroke-width="5" stroke-linecap="round"/>' for j, p in skeleton.bones if fine[j] and fine[p]]
+    out = [f'<path d="M{at[j, 0]:.1f} {at[j, 1]:.1f}L{at[p, 0]:.1f} {at[p, 1]:.1f}" stroke="#b9c3ca" stroke-width="5" stroke-linecap="round"/>' for j, p in (skeleton.bones if bones is None else bones) if fine[j] and fine[p]]
     sides = np.where(fine, at[:, 0] > np.nanmedian(at[fine, 0]) if fine.any() else False, False)
     for right in (False, True):
         js = [j for j in range(len(skeleton)) if fine[j] and sides[j] == right]
@@ -569,3 +571,112 @@ def _long(x, names):
     import pandas as pd
     T, M, V, C = x.shape; head = dict(frame=np.repeat(np.arange(T), M * V)) | (dict(person=np.tile(np.repeat(np.arange(M), V), T)) if M > 1 else {}) | dict(joint=np.tile(np.array(names), T * M))
     return pd.concat([pd.DataFrame(head), pd.DataFrame(x.reshape(-1, C), columns=list("xyz"[:C]))], axis=1)
+
+# %% ../../nbs/data/09_layouts.ipynb #c031
+_JS = Path(str(files("skelnb"))) / "static/layout.js"
+_STATE = "names parents pairs shoulders up title frame frames selected suggested suggested_pairs known".split()
+
+class _LayoutPage:
+    "What a live and a static page share."
+    def layout(self):
+        "The `Skeleton` as it stands; LayoutError says what is missing."
+        lacks = [n for n, p in zip(self.names, self.parents) if p < 0]
+        if lacks: raise LayoutError(f"{self.title}: without a parent: {', '.join(lacks[:8])}; click each and then its parent (or: Suggest bones)")
+        return make_layout(self.title, list(self.names), [int(p) for p in self.parents], [tuple(p) for p in self.pairs], tuple(self.shoulders) or None, up=self.up)
+    def save(self,
+        path=None,          # JSON file; None: the one given to `draw_layout`, else {title}.json
+    ):                      # its path
+        "Write the layout as it stands."
+        return save_layout(self.layout(), path or self.path or f"{re.sub(r'[^A-Za-z0-9_-]+', '-', self.title) or 'layout'}.json")
+    def _saved(self, change=None):
+        "The page's button: write, and tell the page."
+        try: self.said = f"Saved: {self.save()}"
+        except LayoutError as e: self.said = f"Not saved: {e}"
+    def to_html(self):
+        "A fragment that works in any page without network or kernel; there, the button saves where the browser keeps downloads."
+        from skelnb.player import module_js, safe_json
+        text = safe_json({k: getattr(self, k) for k in _STATE} | dict(points=self.points, live=False, asked=0, said="", clips={}))
+        key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]
+        return (f'<div data-skelnb="{key}">{self._start().svg}</div><script>(() => {{const SkeletonPlayer = {module_js()}; const page = {module_js(_JS)};'
+                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb"); page.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
+    def _start(self):
+        "The joints by name, for readers where no script runs."
+        s = Skeleton(self.title, tuple(self.names), (0,) * len(self.names), (), 0, (0, 0), up=self.up); x = np.frombuffer(self.points, "<f4").reshape(-1, len(s), 3)[self.frame]
+        bones = [(j, p) for j, p in enumerate(self.parents) if p not in (-1, j)]
+        return _page(560, 460, [(10, repr(self))], [_body(s, x @ s.upright.T, s.names, ["#333"] * len(s), 0, 560, 460, bones=bones)], repr(self))
+
+# %% ../../nbs/data/09_layouts.ipynb #c032
+def _layout_repr(self): return f"Layout({self.title}: {sum(p >= 0 for p in self.parents)} of {len(self.names)} joints placed, {len(self.pairs)} pairs)"
+
+def _layout_bundle(self, include=None, exclude=None, **kw):
+    "Widget (live) and page (saved)."
+    live = super(_LayoutPage, self)._repr_mimebundle_() if hasattr(super(_LayoutPage, self), "_repr_mimebundle_") else {}
+    data, meta = live if isinstance(live, tuple) else (live or {}, {})
+    return {**data, "text/plain": repr(self), "text/html": self.to_html()}, meta
+
+_LayoutPage.__repr__, _LayoutPage._repr_mimebundle_ = _layout_repr, _layout_bundle
+
+class StaticLayout(_LayoutPage):
+    "The page where anywidget is not installed: it works, but does not talk to Python."
+    said = ""
+    def __init__(self, **state): self.__dict__.update(state)
+
+@cache
+def _live_layout():
+    "The widget class, made on first use; None without anywidget."
+    try: import anywidget, traitlets as t
+    except ImportError: return None
+    from skelnb.player import module_js
+    class Layout(_LayoutPage, anywidget.AnyWidget):
+        "The page in a live notebook. Traits: names, parents (-1: none yet), pairs, shoulders, up, title, frame, selected."
+        _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
+        points, live = t.Bytes().tag(sync=True), t.Bool(True).tag(sync=True)
+        names, parents, pairs, shoulders, suggested, suggested_pairs, known = (t.List().tag(sync=True) for _ in range(7))
+        up, title, said = (t.Unicode(v).tag(sync=True) for v in ("y", "my-layout", ""))
+        frame, frames, selected, asked = (t.Int(v).tag(sync=True) for v in (0, 1, -1, 0))
+        def __init__(self, path=None, **state): super().__init__(**state); self.path = path; self.observe(self._saved, "asked")
+    return Layout
+
+# %% ../../nbs/data/09_layouts.ipynb #c033
+def draw_layout(
+    x,                  # a clip (C,T,V,M), a `Recording`, or one frame (V,2|3); NaN or zeros where a joint is not there
+    names=None,         # V joint names; None: joint0, joint1, ...
+    *, parents=None,    # V parents to begin with: indices or names, None where not known yet
+    pairs=None,         # (left, right) indices; None: by the names
+    up="y",             # axis that points up, can be changed in the page
+    title="my-layout",  # name of the layout
+    path=None,          # file that the page's button writes; None: {title}.json
+):                      # a widget: .layout() -> Skeleton, .save(path), .parents, .names, .pairs
+    "Draw up a layout by clicking: a joint, then its parent."
+    points = _moments(x); F, V, _ = points.shape
+    names = _names(title, [f"joint{j}" for j in range(V)] if names is None else names)
+    if len(names) != V: raise LayoutError(f"names: expected {V}, one a joint, got {len(names)}")
+    if up not in ("x", "y", "z", "-x", "-y", "-z"): raise LayoutError(f"up: expected one of x y z -x -y -z, got {up!r}")
+    begun = [-1] * V
+    for j, p in enumerate(parents if parents is not None else ()): begun[j] = -1 if p in (None, -1) else names.index(p) if p in names else int(p)
+    if parents is not None and (len(parents) != V or not all(-1 <= p < V for p in begun)): raise LayoutError(f"parents: expected {V} joints (names, indices from 0 to {V - 1}, or None), got {parents!r}")
+    own = _known(names); pairs = guess_pairs(names) if pairs is None else [tuple(map(int, p)) for p in pairs]
+    shoulders = [names.index(own[s][0]) for s in ("left_shoulder", "right_shoulder")] if {"left_shoulder", "right_shoulder"} <= set(own) else []
+    suggested, mirror = _suggest(points, names, own)
+    start = int(np.isfinite(points).all(-1).sum(1).argmax())
+    return (_live_layout() or StaticLayout)(points=points.astype("<f4").tobytes(), frames=F, frame=start, names=names, parents=begun, pairs=[list(p) for p in pairs], shoulders=shoulders, up=up, title=title, path=path,
+        suggested=suggested, suggested_pairs=[list(p) for p in (guess_pairs(names) or mirror)], known=[n for n in _REST if n not in names], selected=-1)
+
+def _moments(x, most=60):
+    "(F,V,3) float: moments of the fullest person, NaN where a joint is not there."
+    x = getattr(x, "x", x); x = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, float)
+    if x.ndim == 2 and x.shape[1] in (2, 3): x = x.T[:, None, :, None]
+    if x.ndim != 4 or x.shape[0] not in (2, 3) or not x.shape[1] or not x.shape[2] > 2: raise LayoutError(f"expected a clip (C,T,V,M) or a frame (V,3) of three joints or more, got shape {x.shape}")
+    x = np.where(np.isfinite(x) & (x != 0).any(0), x, np.nan); m = np.isfinite(x).sum((0, 1, 2)).argmax()
+    p = np.moveaxis(x[..., m], 0, -1); p = p[np.isfinite(p).any((1, 2))]
+    if not len(p): raise LayoutError("no joint is there in any frame: all are zero or NaN")
+    if p.shape[2] == 2: p = np.pad(p, ((0, 0), (0, 0), (0, 1)))
+    return p[np.linspace(0, len(p) - 1, min(len(p), most)).round().astype(int)]
+
+def _suggest(points, names, own):
+    "Parents and pairs that the movement suggests; nothing for too few frames."
+    if len(points) < 8: return [], []
+    clip = np.moveaxis(points, -1, 0)[..., None]
+    root = next((names.index(own[n][0]) for n in ("pelvis", "spine_shoulder", "spine", "neck") if n in own), None)
+    parents = guess_bones(clip, root)
+    return [int(p) for p in parents], guess_mirror(clip, parents)

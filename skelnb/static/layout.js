@@ -257,6 +257,8 @@ function render({ model, el }) {
   heard.forEach(k => model.on(`change:${k}`, refresh));
   const watch = new ResizeObserver(redraw); watch.observe(root);
   root.layout = { stats, place: j => places[j] && places[j].slice(0, 2), state: () => ({ ...now(), selected: selected(), title: get("title") }), json, lacks };
+  const [l, r] = get("shoulders"), body = upright(get("frame"));
+  if (r !== undefined && body[l][0] < body[r][0]) yaw += Math.PI;             // seen from the front: the body's left is on the right
   refresh();
   return () => { watch.disconnect(); heard.forEach(k => model.off(`change:${k}`, refresh)); cancelAnimationFrame(raf); };
 }

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['NTU_TRAIN_SUBJECTS', 'PROTOCOLS', 'GROUPS', 'FORMAT', 'REAL', 'DataError', 'FolderError', 'SkeletonData', 'factors',
-           'split_of', 'atomic_folder', 'data_dir', 'from_recordings', 'load']
+           'split_of', 'own_rule', 'own_rules', 'atomic_folder', 'data_dir', 'from_recordings', 'load']
 
 # %% ../../nbs/data/04_dataset.ipynb #c008
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 import warnings
+import zlib
 import numpy as np
 import pandas as pd
 from ..skeleton import NTU25, Skeleton, LayoutError
@@ -56,7 +57,7 @@ def _check_finite(x, names, skeleton, where, block=1024):
         raise DataError(f"{where}: clip {i} ({names.iloc[i]}), frame {t}, person {m}, joint {v} ({skeleton.names[v]}): coordinate {'xyz'[c] if c < 3 else c} is {x[i, c, t, v, m]}; "
                         "write a person who was not seen as zeros, fill single joints by interpolation, or leave the clip out")
 
-# %% ../../nbs/data/04_dataset.ipynb #c012a
+# %% ../../nbs/data/04_dataset.ipynb #c012
 def _labels(y, name):
     "(N,) int64 from whatever labels were given."
     y = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
@@ -70,7 +71,7 @@ def _tensor(a):
     import torch
     return torch.from_numpy(a)
 
-# %% ../../nbs/data/04_dataset.ipynb #c012
+# %% ../../nbs/data/04_dataset.ipynb #c013
 class SkeletonData:
     "Clips of one length with their labels: what training and every evaluation take."
     def __init__(self,
@@ -118,7 +119,7 @@ class SkeletonData:
         found = ", ".join(f"{self.meta[c].nunique()} {c}s" for c in ("subject", "camera", "setup") if c in self.meta)
         return f"SkeletonData({self.name!r}: {N} clips x {C} coordinates x {T} frames x {V} joints ({self.skeleton.name}) x {M} person(s); {len(self.classes)} classes" + (f"; {found})" if found else ")")
 
-# %% ../../nbs/data/04_dataset.ipynb #c013
+# %% ../../nbs/data/04_dataset.ipynb #c014
 def _index(self, index):
     "Whatever numpy or torch can index with, as something numpy can."
     if isinstance(index, (slice, int, np.integer)): return index
@@ -150,7 +151,7 @@ def _subset(self,
     return s
 SkeletonData.subset = _subset
 
-# %% ../../nbs/data/04_dataset.ipynb #c016
+# %% ../../nbs/data/04_dataset.ipynb #c017
 NTU_TRAIN_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,               # NTU RGB+D 60
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103)   # + NTU RGB+D 120
 _NTU = dict(xsub=lambda m: m.subject.isin(NTU_TRAIN_SUBJECTS),
@@ -171,7 +172,7 @@ PROTOCOLS = {
 # Whom `val` holds out where the performer is not known: in PKU-MMD I, blocks of ten recordings.
 GROUPS = dict.fromkeys(["pku1", "pku1-pairs"], ("recording", lambda m: (m.recording - 1) // 10))
 
-# %% ../../nbs/data/04_dataset.ipynb #c017
+# %% ../../nbs/data/04_dataset.ipynb #c018
 def factors(
     names,                  # names of clips or recordings: S001C002P003R002A013, 0291-L, F291V001C012L001, A01N02-L, a01_s01_e00_v01, ...
 ):                          # DataFrame: name, label (where the name says it), subject, camera, setup, repeat, recording
@@ -199,7 +200,38 @@ def split_of(
     if side.shape != (len(meta),): raise DataError(f"{_called(protocol)} gave {side.shape} answers for {len(meta)} clips")
     return side
 
-# %% ../../nbs/data/04_dataset.ipynb #c018
+# %% ../../nbs/data/04_dataset.ipynb #c020
+_OWN = re.compile(r"(subject|view|setup|fold|clip)=(.+)")
+
+def own_rule(
+    text,                   # "subject=3", "view=1", "setup=2": tests on these; "fold=2/5": on every fifth subject, from the second; "clip=2/5": on a fifth of the clips
+):                          # function meta -> True for training clips
+    "A rule made from its name."
+    m = _OWN.fullmatch(text); what, value = m.groups(); part = re.fullmatch(r"(\d{1,4})/(\d{1,4})", value, re.ASCII)
+    if what in ("fold", "clip") and not (part and 1 <= int(part[1]) <= int(part[2]) > 1): raise DataError(f"protocol {text!r}: expected {what}=I/K with I from 1 to K, e.g. {what}=2/5")
+    column = dict(view="camera", fold="subject", clip="name").get(what, what)
+    def rule(meta):
+        have = meta[column].astype(str)
+        if what == "clip": return np.array([zlib.crc32(n.encode()) % int(part[2]) != int(part[1]) - 1 for n in have])
+        known = _in_order(have.unique())
+        if what == "fold" and int(part[2]) > len(known): raise DataError(f"protocol {text!r}: there are {len(known)} subjects, so at most {len(known)} folds")
+        test = known[int(part[1]) - 1::int(part[2])] if what == "fold" else [value]
+        if not have.isin(test).any(): raise DataError(f"protocol {text!r}: no clip is of {what} {value}; there are: {', '.join(known[:20])}{', ...' * (len(known) > 20)}")
+        return (~have.isin(test)).to_numpy()
+    return rule
+
+def _in_order(words):
+    "Numbers by size, then words by the alphabet."
+    return sorted(words, key=lambda w: (0, int(w), w) if re.fullmatch(r"\d{1,15}", w, re.ASCII) else (1, 0, w))
+
+def own_rules(meta):
+    "{protocol: rule} for a set of which only the table is known: folds of subjects first, then single subjects and views."
+    many = lambda c: [v for v in _in_order(meta[c].astype(str).unique()) if v] if c in meta else []
+    subjects, views = many("subject"), many("camera"); k = min(5, len(subjects)); names = [f"fold={i}/{k}" for i in range(1, k + 1)] if k > 1 else [f"clip={i}/5" for i in range(1, 6)]
+    names += [f"subject={s}" for s in subjects if 1 < len(subjects) <= 200] + [f"view={v}" for v in views if 1 < len(views) <= 50]
+    return {n: own_rule(n) for n in names}
+
+# %% ../../nbs/data/04_dataset.ipynb #c022
 _LIKE = dict(ntu=r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", pku1=r"F\d{3}V\d{3}C\d{3}L\d{3}", pku2=r"A\d{3}N\d{3}V\d{3}C\d{3}L\d{3}")
 
 def _rules(data):
@@ -209,16 +241,18 @@ def _rules(data):
     if data.name.startswith("synthetic"):
         from skelnb.data import synthetic
         if data.name in synthetic.PROTOCOLS: return synthetic.PROTOCOLS[data.name]
+    own = own_rules(data.meta) if "file" in data.meta else {}                           # a set of your own: `prepare custom` notes the files
     for known, pattern in _LIKE.items():
-        if len(data) and data.meta["name"].astype(str).str.fullmatch(pattern).all(): return PROTOCOLS[known]
-    return {}
+        if len(data) and {"subject", "camera"} <= {*data.meta} and data.meta["name"].astype(str).str.fullmatch(pattern).all(): return PROTOCOLS[known] | own
+    return own
 
 def _rule(self, protocol):
     "Per clip 1 = train, 0 = test, -1 = left out."
-    try: return split_of(self.meta, protocol, _rules(self))
+    rules = _rules(self); asked = {protocol: own_rule(protocol)} if isinstance(protocol, str) and protocol not in rules and _OWN.fullmatch(protocol) else {}
+    try: return split_of(self.meta, protocol, rules | asked)
     except DataError as e: raise DataError(f"{self.name}: {e}") from None
 
-# %% ../../nbs/data/04_dataset.ipynb #c019
+# %% ../../nbs/data/04_dataset.ipynb #c023
 def _split(self,
     protocol,               # one of `data.protocols()`, or a function meta -> True for training clips
     val=0.,                 # fraction of the training subjects to hold out
@@ -245,7 +279,7 @@ def _protocols(self):
     return list(_rules(self))
 SkeletonData.protocols = _protocols
 
-# %% ../../nbs/data/04_dataset.ipynb #c022
+# %% ../../nbs/data/04_dataset.ipynb #c026
 def _alive(pid):
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
@@ -285,7 +319,7 @@ def atomic_folder(folder):
     except OSError as e: raise FolderError(f"{folder}: could not be written to the end ({e.strerror or e}); nothing of it is kept. Is the disk full?") from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../../nbs/data/04_dataset.ipynb #c023
+# %% ../../nbs/data/04_dataset.ipynb #c027
 FORMAT = "skelnb-data-1"
 
 def _save(self,
@@ -310,7 +344,7 @@ def _write_table(tmp, name, shape, y, present, meta, skeleton, classes, about):
     about = dict(format=FORMAT, name=name, shape=list(shape), classes=classes, skeleton=skeleton.to_dict()) | about
     (tmp / "data.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
-# %% ../../nbs/data/04_dataset.ipynb #c024
+# %% ../../nbs/data/04_dataset.ipynb #c028
 def _about(folder):
     "data.json of a folder, or a `FolderError` that says what is there instead."
     folder = Path(folder)
@@ -344,7 +378,7 @@ def _open(
     return SkeletonData(x, y, present, meta, skeleton, classes, name, check=False)
 SkeletonData.open = staticmethod(_open)
 
-# %% ../../nbs/data/04_dataset.ipynb #c027
+# %% ../../nbs/data/04_dataset.ipynb #c031
 def data_dir():
     "Where data sets are kept: $SKELNB_HOME, else data/ of the checkout, else ~/.cache/skelnb."
     if os.environ.get("SKELNB_HOME"): return Path(os.environ["SKELNB_HOME"]).expanduser()
@@ -354,7 +388,7 @@ def data_dir():
 
 def _home(name, frames): return data_dir() / "cache" / f"{name}-{frames}"
 
-# %% ../../nbs/data/04_dataset.ipynb #c028
+# %% ../../nbs/data/04_dataset.ipynb #c032
 REAL = ("nw-ucla", "ntu60", "ntu120", "pku1", "pku2", "pku1-pairs")     # sets that `prepare` writes and `load` finds by name
 
 def from_recordings(
@@ -377,7 +411,7 @@ def from_recordings(
     meta = pd.DataFrame(rows)
     return SkeletonData(x, meta.pop("y"), None, meta, recordings[0].skeleton, classes, name)
 
-# %% ../../nbs/data/04_dataset.ipynb #c030
+# %% ../../nbs/data/04_dataset.ipynb #c034
 def _synthesised(name, frames):
     "A set of the studio, made on first use and kept under a name that changes with the studio's code."
     from skelnb.data import synthetic
@@ -397,7 +431,7 @@ def _synthesised(name, frames):
         warnings.warn(f"the synthetic set could not be kept ({e}); it stays in memory", stacklevel=3)
         return data
 
-# %% ../../nbs/data/04_dataset.ipynb #c031
+# %% ../../nbs/data/04_dataset.ipynb #c035
 def load(
     name_or_path,           # "synthetic", "synthetic-small", one of REAL (prepared before), or a folder written by `SkeletonData.save` or `prepare`
     frames=50,              # frames a clip

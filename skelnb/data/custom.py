@@ -923,7 +923,9 @@ def _known(joints, path):
 # %% ../../nbs/data/07_custom.ipynb #c048
 def _guess_facts(folder, found, spec, told):
     "Pattern of the names, folders, side table."
-    names = [c for c, _ in found.clips.values()]; sample = _spread(names, 400)
+    names = [c for c, _ in found.clips.values()]
+    if spec.columns.get("clip"): names = _column_names(folder, found, spec.columns["clip"])
+    sample = _spread(names, 400)
     if not spec.pattern and "pattern" not in told and len(names) > 1:
         spec.pattern = guess_pattern(sample)
         if spec.pattern: spec.why["pattern"] = f"all of {len(sample):,} names looked at fit"
@@ -941,6 +943,13 @@ def _guess_facts(folder, found, spec, told):
             except ReadError as e: spec.why["labels"] = f"{t} was looked at, but: {e.problem}"; error = e
         else:
             if "labels" in spec.why and not spec.facts.get("label") and "label" not in said and not any(spec.folders): raise error
+
+def _column_names(folder, found, column):
+    "Names of the clips that a column of their tables gives, without endings."
+    said = [unicodedata.normalize("NFC", str(_value(v))) for _, (_, paths) in found.clips.items() for v in read_table(Path(folder, paths[0])).get(column, pd.Series(dtype=object)).dropna().unique()]
+    return list(map(_bare, said))
+
+def _bare(name): return os.path.splitext(name)[0] if os.path.splitext(name)[1].lower() in KINDS else name
 
 def _named_classes(path, found):
     "{label: name} of a table with a row a class; {} where it is none."
@@ -1016,7 +1025,7 @@ def _sides(folder, found, spec):
     if not spec.labels: return {}, []
     path = Path(spec.labels) if Path(spec.labels).is_absolute() or not Path(folder, spec.labels).exists() else Path(folder, spec.labels)
     if column := spec.columns.get("clip"):
-        names = [str(_value(v)) for _, (_, paths) in found.clips.items() for v in read_table(Path(folder, paths[0])).get(column, pd.Series(dtype=object)).dropna().unique()]
+        names = _column_names(folder, found, column)
         found = Files({n: [n, []] for n in names}, [], {}, [])
     return _side(path, found, spec)
 
@@ -1050,10 +1059,10 @@ def _every(folder, found, spec, side, some=None):
         try: raws = read_clips(files, spec)
         except ReadError as e: yield entry, paths[0], None, e; continue
         for raw in raws:
-            name = raw.name if raw.name and spec.columns.get("clip") else f"{entry}-{raw.name}" if raw.name else entry
+            name = _bare(raw.name) if raw.name and spec.columns.get("clip") else f"{entry}-{raw.name}" if raw.name else entry
             try:
                 if name in used: raise ReadError(name, "a clip of this name came before", "Two clips with one name cannot be told apart; rename one")
-                used.add(name); facts = clip_facts(name, full, raw, spec, side); r, told = tidy(raw, spec, name)
+                used.add(name); facts = clip_facts(name, name if spec.columns.get("clip") else full, raw, spec, side); r, told = tidy(raw, spec, name)
                 if not r.x.any(): raise ReadError(name, f"nobody is seen in its {r.frames} frames" if r.frames else "no frame is left", "Leave it out")
             except ReadError as e: yield name, paths[0], None, e; continue
             r.meta = facts; yield name, paths[0], r, told
@@ -1143,7 +1152,7 @@ def _look(p, folder, found, spec, side, some, bones, told):
     for name, file, r, t in _every(folder, found, spec, side, some):
         if r is None: failed.append((file, t)); continue
         p.recordings.append(r); told.append(t); bones.append(_bones(r)); p.facts[name] = r.meta
-        if f"-{name.rpartition('-')[2]}" in name and name not in found.clips: p.facts.pop(name.rpartition("-")[0], None)
+        if name not in found.clips: p.facts.pop(name.rpartition("-")[0], None)
     if failed: p.problems.append(f"{len(failed)} of {len(failed) + len(p.recordings)} clips looked at cannot be read, e.g. {failed[0][0]}: {failed[0][1].problem}. {failed[0][1].remedy}")
 
 def _judge(p, spec):

@@ -78,24 +78,61 @@ def lab(notebook: Annotated[str, typer.Argument(help="notebook to open, below th
 
 # %% ../nbs/99_cli.ipynb #c010
 @app.command()
-def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, pku1, pku2, pku1-pairs or nw-ucla")],
-            src: Annotated[Path, typer.Option(help="folder with the owners' files")],
+def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, pku1, pku2, pku1-pairs, nw-ucla; or custom: recordings of your own")],
+            src: Annotated[Path, typer.Option(help="folder with the files")],
             out: Annotated[Optional[Path], typer.Option(help="folder to write (default: the cache, where load(NAME) finds it)")] = None,
             frames: Annotated[int, typer.Option(help="frames of a prepared clip")] = 50,
             bodies: Annotated[str, typer.Option(help="NTU: first (as the released code), energy or track")] = "first",
-            missing: Annotated[Optional[Path], typer.Option(help="NTU: the list of samples with missing skeletons, or none (default: looked for around SRC)")] = None,
+            missing: Annotated[Optional[Path], typer.Option(help="NTU: the list of samples with missing skeletons, or none (default: looked for around SRC); custom: interpolate, drop or error")] = None,
             workers: Annotated[Optional[int], typer.Option(help="processes that read (default: one a core)")] = None,
-            progress: Annotated[bool, typer.Option("--progress/--quiet", help="show a progress bar")] = True):
-    """Read the owners' files of a data set, clean them and write the prepared set. A stopped run goes on where it was.
+            progress: Annotated[bool, typer.Option("--progress/--quiet", help="show a progress bar")] = True,
+            layout: Annotated[Optional[str], typer.Option(help="custom: layout file, or the name of a known layout")] = None,
+            called: Annotated[Optional[str], typer.Option("--name", help="custom: what the set is to be called")] = None,
+            files: Annotated[str, typer.Option(help="custom: which files are clips, e.g. '*.csv'")] = "*",
+            pattern: Annotated[Optional[str], typer.Option(help="custom: what names say, e.g. 'a{label}_s{subject}_t{trial}'")] = None,
+            labels: Annotated[Optional[str], typer.Option(help="custom: table with a row a clip: name, label, subject, ...")] = None,
+            units: Annotated[Optional[str], typer.Option(help="custom: m, cm, mm, pixels or relative (default: seen)")] = None,
+            up: Annotated[Optional[str], typer.Option(help="custom: x, y, z, -x, -y or -z (default: seen)")] = None,
+            persons: Annotated[Optional[int], typer.Option(help="custom: how many a clip may keep (default 2)")] = None,
+            sets: Annotated[Optional[list[str]], typer.Option("--set", help="custom: any other field of the plan, e.g. --set confidence=.3 (may be given again)")] = None,
+            spec: Annotated[Optional[Path], typer.Option(help="custom: a plan that --dry-run --spec wrote; it is written if it is not there")] = None,
+            dry_run: Annotated[bool, typer.Option("--dry-run", help="custom: say what was understood, and write no set")] = False):
+    """Read the owners' files of a data set, or recordings of your own, clean them and write the prepared set.
 
-    Example: skelnb prepare nw-ucla --src data/raw/nw-ucla
+    Examples: skelnb prepare nw-ucla --src data/raw/nw-ucla;
+    skelnb prepare custom --src recordings --layout layout.json --pattern 'a{label}_s{subject}_t{trial}' --name mine
     """
+    if name == "custom":
+        told = dict(pattern=pattern, units=units, up=up, persons=persons, missing=None if missing is None else str(missing), labels=labels) | _changes(sets)
+        return _custom(src, layout, called, files, {k: v for k, v in told.items() if v is not None}, spec, out, frames, progress, dry_run)
     from skelnb.data import prepare as prepare_set
+    _only_custom(layout=layout, name=called, pattern=pattern, labels=labels, units=units, up=up, persons=persons, set=sets, spec=spec, dry_run=dry_run or None)
     if missing is not None and str(missing) == "none": missing = False
     folder, report = prepare_set(name, src, out=out, frames=frames, bodies=bodies, missing=missing, workers=workers, progress=progress)
     print(report); print(f"prepared: {folder}")
 
 # %% ../nbs/99_cli.ipynb #c011
+def _only_custom(**options):
+    if given := [k for k, v in options.items() if v is not None]:
+        raise ValueError(f"--{given[0].replace('_', '-')} is an option for recordings of your own: skelnb prepare custom --src DIR --layout LAYOUT.json")
+
+def _custom(src, layout, name, files, told, spec, out, frames, progress, dry_run):
+    "Guess, show, and prepare recordings of one's own."
+    from skelnb.data.custom import Spec, _check_name, guess, preview, prepare_custom
+    if not dry_run and name is None: raise ValueError("what shall the set be called? give --name NAME, or --dry-run to see first what is understood")
+    if name is not None: _check_name(name)
+    if spec is not None and spec.exists():
+        from skelnb.data.formats import read_json
+        plan = Spec.from_dict(read_json(spec)).change(**told)
+        if layout is not None: raise ValueError("the plan in --spec has its layout; leave --layout out")
+    else: plan = guess(src, layout, files, **told)
+    seen = preview(src, plan); print(seen)
+    if spec is not None and not spec.exists(): spec.write_text(json.dumps(plan.to_dict(), indent=1), encoding="utf-8"); print(f"plan written: {spec}")
+    if dry_run: return print("nothing else was written (--dry-run)")
+    data = prepare_custom(src, plan, name, frames=frames, out=out, progress=progress)
+    print(data.report); print(f"protocols: {', '.join(data.protocols()[:8])}"); print(f"prepared: {data.report.folder}")
+
+# %% ../nbs/99_cli.ipynb #c012
 def _method(name, skeleton, encoder, width, feature_dim, stream, persons, **settings):
     "A method of the registry with one encoder per stream; `settings` go to the method."
     from skelnb.methods import create_method
@@ -131,7 +168,7 @@ def recipe(method: Annotated[str, typer.Argument(help="hiclr, acl, ..., or a JSO
     print(found)
     if out: print(f"written: {found.save(out)}")
 
-# %% ../nbs/99_cli.ipynb #c012
+# %% ../nbs/99_cli.ipynb #c013
 @app.command()
 def pretrain(data: Annotated[str, typer.Argument(help="a set by name (synthetic-small, nw-ucla, ...) or a prepared folder")],
              protocol: Annotated[Optional[str], typer.Option(help="split to train on (default: the set's first)")] = None,
@@ -174,7 +211,7 @@ def _plain_plan(method, data, clips, changes):
     settings = dict(feature_dim=64) | (dict(width=8) if changes.get("encoder", "stgcn") == "stgcn" else {}) | (dict(queue=None) if method.lower() in QUEUES else {})
     return Recipe(method.lower(), data, settings, dict(epochs=30, batch_size=64, lr=.1)).change(**changes)
 
-# %% ../nbs/99_cli.ipynb #c013
+# %% ../nbs/99_cli.ipynb #c014
 def _seed(seed):
     import torch
     torch.manual_seed(seed)
@@ -207,7 +244,7 @@ def trained_scores(encoder, train, test, which, stream="joint", seed=0, fraction
                         "supervised": lambda: ev.supervised(encoder, train, test, stream=stream, seed=seed, eval_every=10 ** 6, **settings)}
     return {name: known[name]().last for name in known if name in which}
 
-# %% ../nbs/99_cli.ipynb #c014
+# %% ../nbs/99_cli.ipynb #c015
 def _frames(encoder):
     "How many frames a clip had when the encoder (or the first of several) was made."
     return (next(iter(encoder.values())) if isinstance(encoder, dict) else encoder).config.get("frames", 50)
@@ -245,7 +282,7 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
     for key, value in found.items(): print(f"{key:22s} {100 * value:6.2f} %")
     if out: write_json(out, dict(weights=str(weights), data=data, protocol=protocol, stream=stream, seed=seed, **found))
 
-# %% ../nbs/99_cli.ipynb #c016
+# %% ../nbs/99_cli.ipynb #c017
 @app.command()
 def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton (NTU RGB+D), .json (NW-UCLA) or .npy (3, frames, joints, persons)")],
             weights: Annotated[Path, typer.Option(help="an encoder's .safetensors")],
@@ -272,7 +309,7 @@ def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton 
     print(found.nearest().head(nearest).drop(columns="row").to_string(index=False, formatters={"cosine": "{:.4f}".format}))
     print("\n".join([found.usual(), *found.notes, f"open {found.save(out)}"]))
 
-# %% ../nbs/99_cli.ipynb #c017
+# %% ../nbs/99_cli.ipynb #c018
 @app.command()
 def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors")],
            out: Annotated[Optional[Path], typer.Option(help="file to write (default: WEIGHTS with the ending .onnx; of several streams one file each)")] = None,
@@ -290,7 +327,7 @@ def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetenso
         path = export_onnx(one, out.with_stem(f"{out.stem}-{stream}") if len(many) > 1 else out, frames, persons, meta={"weights": weights.name, "stream": stream or _stream(encoder, None)})
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against torch")
 
-# %% ../nbs/99_cli.ipynb #c018
+# %% ../nbs/99_cli.ipynb #c019
 @app.command()
 def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetensors of released code (SkeletonCLR, AimCLR, CrosSCLR, HiCLR, ACL, CTR-GCN, UNIK, CMD)")],
             out: Annotated[Optional[Path], typer.Option(help="file to write (default: CHECKPOINT with the ending .safetensors)")] = None,
@@ -310,7 +347,7 @@ def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetenso
         print(f"{stream or 'encoder'}: {e.config['name']}, width {e.config['width']}, {e.feature_dim} features, {e.skeleton.name}")
     print(f"written: {save_weights(out, encoder, {'converted from': checkpoint.name})}")
 
-# %% ../nbs/99_cli.ipynb #c020
+# %% ../nbs/99_cli.ipynb #c021
 def _tables(names):
     "Tables by name; 'all' is every one of them."
     import difflib
@@ -333,7 +370,7 @@ def _numbers(text, option):
     try: return tuple(int(v) for v in text.split(","))
     except ValueError: raise ValueError(f"{option}: expected whole numbers with commas between, such as 0,1,2, got {text!r}") from None
 
-# %% ../nbs/99_cli.ipynb #c021
+# %% ../nbs/99_cli.ipynb #c022
 @app.command()
 def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 ... acl-14, acl-fig4, hiclr-1 ... hiclr-7, all, or ledger (default: say what there is)")] = None,
               data: Annotated[str, typer.Option(help="synthetic-small, nw-ucla, pku1-pairs; ntu60, ntu120, pku1, pku2: the papers' settings")] = "synthetic-small",
@@ -366,7 +403,7 @@ def _ledger():
     from skelnb.evaluate.ledger import write_ledger
     for c in write_ledger(): print(f"{c['id']:12} {c['data']:16} {c['effect']:+6.1f} [{c['interval'][0]:+.1f}, {c['interval'][1]:+.1f}]  {c['verdict']:14} {c['claim']}")
 
-# %% ../nbs/99_cli.ipynb #c023
+# %% ../nbs/99_cli.ipynb #c024
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>skelnb demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}}
@@ -390,7 +427,7 @@ def curve_svg(history, width=640, height=180):
             f'<polyline fill="none" stroke="#0072b2" stroke-width="2" points="{" ".join(at(i, v) for i, v in enumerate(loss))}"/>'
             + text(4, 24, f"{high:.2f}") + text(4, height - 28, f"{low:.2f}") + text(50, height - 6, f"loss, epochs 1 to {len(loss)}") + "</svg>")
 
-# %% ../nbs/99_cli.ipynb #c024
+# %% ../nbs/99_cli.ipynb #c025
 def demo_page(result, history, player_html, explorer_html):
     "The demo's one HTML page as text; `result` is what `demo` also writes as JSON."
     rows = [("k nearest neighbours, accuracy", "knn"), ("linear classifier, accuracy (last epoch)", "linear_last"), ("clusters against actions, NMI", "nmi")]
@@ -405,7 +442,7 @@ def demo_page(result, history, player_html, explorer_html):
             "is chosen to train in a minute: results on real recordings with ST-GCN stand in the README.")
     return _PAGE.format(intro=intro, player=player_html, table=table, note=note, curve=curve_svg(history), explorer=explorer_html)
 
-# %% ../nbs/99_cli.ipynb #c025
+# %% ../nbs/99_cli.ipynb #c026
 def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
     "Train CMAL with the quick encoder and measure it; returns the result dict, the history, the trained encoder and the split."
     import copy
@@ -423,7 +460,7 @@ def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
                   trained=scores(model.encoders["joint"], train, test, seed=seed), nearest_neighbour=nearest_neighbour(train, test).accuracy)
     return result, history, model.encoders["joint"], train, test
 
-# %% ../nbs/99_cli.ipynb #c026
+# %% ../nbs/99_cli.ipynb #c027
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weights and the scores")] = Path("skelnb-demo"),
          epochs: Annotated[int, typer.Option(help="epochs of CMAL")] = 60, seed: Annotated[int, typer.Option()] = 0):
@@ -447,7 +484,7 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weight
     for who in ("untrained", "calibrated", "trained"): print(f"{who:10s} " + "  ".join(f"{k} {100 * v:.1f} %" for k, v in result[who].items()))
     print(f"open {out / 'index.html'}")
 
-# %% ../nbs/99_cli.ipynb #c028
+# %% ../nbs/99_cli.ipynb #c029
 def examine():
     "What the doctor finds on this machine, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
     import importlib.metadata as im, platform, shutil
@@ -465,7 +502,7 @@ def examine():
     found.append(("ok" if prepared else "note", "prepared sets: " + (", ".join(prepared) or "none yet; the embedded ones are made on first use")))
     return found
 
-# %% ../nbs/99_cli.ipynb #c029
+# %% ../nbs/99_cli.ipynb #c030
 @app.command()
 def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder to look into (default: the installation)")] = None):
     """Say what is installed and prepared; or, given a folder, which recordings lie in it, what is missing, and what to do next.

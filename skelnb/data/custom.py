@@ -4,8 +4,8 @@
 __all__ = ['MISSING', 'UNITS', 'FACTORS', 'KINDS', 'LARGEST_TABLE', 'LARGEST_ARRAY', 'TALL', 'Spec', 'layout_of', 'roles',
            'read_name', 'guess_pattern', 'list_files', 'Files', 'find_clips', 'read_table', 'plain_joint',
            'joint_index', 'read_columns', 'wide_columns', 'Raw', 'guess_axes', 'read_clips', 'fill', 'tidy', 'extent',
-           'guess_units', 'guess_up', 'guess', 'clip_facts', 'make_clip', 'Preview', 'preview', 'class_names',
-           'prepare_custom']
+           'guess_units', 'guess_up', 'guess', 'NoSideTable', 'clip_facts', 'make_clip', 'Preview', 'preview',
+           'class_names', 'prepare_custom']
 
 # %% ../../nbs/data/07_custom.ipynb #c003
 from dataclasses import asdict, dataclass, field, fields
@@ -178,7 +178,7 @@ def _hole(column, used):
         head = numbered[0][1]; role = _LETTERS.get(head.lower()) or (_factor(head) if _factor(head) in FACTORS else None)
         if not head: role = next((r for r in ("repeat",) if "label" in used), None)
         return head + ("{%s}" % role if role and role not in used else "{}"), role if role not in used else None
-    role = next((r for r in ("label", "subject") if r not in used), None)
+    role = next((r for r in ("label", "subject") if r not in used), None) if len(column) < 4 or len(set(column)) <= .7 * len(column) else None     # what never comes again is a name
     return ("{%s}" % role if role else "{}"), role
 
 # %% ../../nbs/data/07_custom.ipynb #c013
@@ -323,7 +323,7 @@ def read_table(
             raise ReadError(path, f"line {i}: {got} values, expected {n} as in line {lines[0][0]}" + (": the file breaks off" if i == lines[-1][0] and got < n else ""), "Correct the line, or leave the file out")
     if not lines[header:]: raise ReadError(path, "has a header and no row", "Leave the file out")
     comma = sep in (";", "\t", None) and not any("." in l for _, l in lines[header:][:50]) and any(re.search(r"\d,\d", l) for _, l in lines[header:][:50])
-    try: table = pd.read_csv(io.StringIO("\n".join(l for _, l in lines[header:])), sep=sep or r"\s+", header=None, float_precision="round_trip", skipinitialspace=True,
+    try: table = pd.read_csv(io.StringIO("\n".join(l for _, l in lines[header:])), sep=sep or r"\s+", header=None, skipinitialspace=True,
                              decimal="," if comma else ".", na_values=sorted(_EMPTY), keep_default_na=True, low_memory=False)
     except Exception as e: raise ReadError(path, f"cannot be understood as a table ({str(e)[:120]})", "Save it as plain CSV") from None
     table.columns = first if header else range(n)
@@ -856,7 +856,7 @@ def guess(
         try: _form(Path(folder, paths[0]), skeleton, spec, [Path(folder, p) for p in paths]); break
         except ReadError as e: reasons.append(e)
     else: raise ReadError(folder, f"none of {len(reasons)} files looked at can be read; the first: {Path(reasons[0].file).name}: {reasons[0].problem}", reasons[0].remedy)
-    for k, v in told.items(): setattr(spec, k, v)
+    for k, v in told.items(): setattr(spec, k, v); spec.why[k] = "told"
     _guess_facts(folder, found, spec, told); _guess_numbers(folder, found, spec, told)
     return _checked(spec)
 
@@ -940,7 +940,7 @@ def _guess_facts(folder, found, spec, told):
         for t in found.tables:
             if not spec.classes and (named := _named_classes(Path(folder, t), found)): spec.classes = named; spec.why["classes"] = f"{t} names them"; continue
             try: _side(Path(folder, t), found, spec); spec.labels = t; spec.why["labels"] = "its rows name the clips"; break
-            except ReadError as e: spec.why["labels"] = f"{t} was looked at, but: {e.problem}"; error = e
+            except NoSideTable as e: spec.why["labels"] = f"{t} was looked at, but: {e.problem}"; error = e
         else:
             if "labels" in spec.why and not spec.facts.get("label") and "label" not in said and not any(spec.folders): raise error
 
@@ -973,10 +973,10 @@ def _guess_numbers(folder, found, spec, told):
     "Units, the axis that points up, zeros that stand for nothing, frames a second, by some of the clips."
     raws = []
     for _, (_, paths) in _spread(found.clips.items(), 6):
-        try: raws += _spread(read_clips([Path(folder, p) for p in paths], spec), 6)
+        try: raws += [_blank(r, spec)[0] for r in _spread(read_clips([Path(folder, p) for p in paths], spec), 6)]
         except ReadError: continue
     if not raws: return
-    flat = np.concatenate([_blank(r, spec)[0][..., :1].reshape(spec.dims, -1, r.x.shape[2], 1) for r in raws], 1); skeleton = spec.skeleton
+    skeleton = spec.skeleton; flat = np.concatenate([x[..., :1] for x in raws], 1)
     if "zeros" not in told and not spec.zeros:
         zero = (flat == 0).all(0)[..., 0]; somebody = (np.nan_to_num(flat) != 0).any((0, 2))[:, 0]; share = zero[somebody].mean(0) if somebody.any() else np.zeros(len(skeleton))
         spec.zeros = bool(((share > 0) & (share < 1)).any() and .001 < share[share < 1].mean())
@@ -998,7 +998,7 @@ def _side(path, found, spec):
     clean = lambda v: k if (k := plain(v)) in keys else os.path.splitext(k)[0] if os.path.splitext(k)[1] in KINDS else k
     hits = {c: sum(clean(v) in keys for v in table[c].head(2000)) for c in table}
     column = max(hits, key=hits.get)
-    if not hits[column]: return _by_order(table, clips, path)
+    if 4 * hits[column] < min(len(table), len(clips), 2000): return _by_order(table, clips, path)
     role = roles([c for c in table if c != column and isinstance(c, str)]); role = {k: v for k, v in role.items() if k in FACTORS}
     rest = [c for c in table if c != column]
     if "label" not in role and len(rest) == 1: role["label"] = rest[0]
@@ -1013,10 +1013,13 @@ def _side(path, found, spec):
     if twice: raise ReadError(path, f"{formats._short(str(twice[0]))} is the name of several files", "Write the folder before the name, as walk/clip1")
     return out, [f"{lost} of its {len(table)} rows name no clip that is there"] if lost else []
 
+class NoSideTable(ReadError):
+    "A table that says nothing about the clips that are there."
+
 def _by_order(table, clips, path):
     "A list of labels without names, one a clip in the order of names."
-    if table.shape[1] != 1: raise ReadError(path, f"no column names the clips (looked for names like {formats._short(clips[0])} in {', '.join(map(str, list(table)[:6]))})", "Give it a column with the names of the files")
-    if len(table) != len(clips): raise ReadError(path, f"{len(table)} labels for {len(clips)} clips", "One line a clip, in the order of names; better, a column with the names of the files")
+    if table.shape[1] != 1: raise NoSideTable(path, f"no column names the clips (looked for names like {formats._short(clips[0])} in {', '.join(map(str, list(table)[:6]))})", "Give it a column with the names of the files")
+    if len(table) != len(clips): raise NoSideTable(path, f"{len(table)} labels for {len(clips)} clips", "One line a clip, in the order of names; better, a column with the names of the files")
     return {c: dict(label=_value(v)) for c, v in zip(clips, table.iloc[:, 0])}, ["labels are dealt to clips in the order of names: nothing in it says which is whose"]
 
 # %% ../../nbs/data/07_custom.ipynb #c051
@@ -1077,18 +1080,16 @@ def make_clip(
     return preprocess(r, frames=frames, length=length, rotate=spec.rotate)
 
 def _bones(r):
-    "(V-1,) median length of every bone of the first person, as shares of all."
+    "(V-1,) median length of every bone of the first person, metres."
     x = r.x[..., 0]; x = x[:, (x != 0).any((0, 2))]; a, b = np.array(r.skeleton.bones).T
-    if not x.size: return np.ones(len(a)) / len(a)
-    d = np.median(np.linalg.norm(x[:, :, a] - x[:, :, b], axis=0), 0)
-    return d / max(d.sum(), 1e-12)
+    return np.median(np.linalg.norm(x[:, :, a] - x[:, :, b], axis=0), 0) if x.size else np.zeros(len(a))
 
 def _odd(bones, names):
     "Clips whose body is built unlike the others': swapped or shifted columns."
-    if len(bones) < 5: return []
-    b = np.stack(bones); middle = np.median(b, 0); use = middle > 1e-3
+    if len(bones) < 5: return []                    # too few to know what is usual
+    b = np.stack(bones); middle = np.median(b, 0); use = middle > .01
     if use.sum() < 3: return []
-    off = np.abs(np.log((b[:, use] + 1e-6) / middle[use])) > np.log(2.5)
+    off = np.abs(np.log((b[:, use] + 1e-3) / middle[use])) > np.log(2.5)
     return [n for n, share in zip(names, off.mean(1)) if share > .3]
 
 # %% ../../nbs/data/07_custom.ipynb #c055

@@ -1,0 +1,381 @@
+"""Folders of anybody's recordings: the same numbers as the dedicated readers, every form of file, and a clear answer to what is wrong."""
+
+import json
+import os
+import pathlib
+import shutil
+import tarfile
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+
+from skelnb.data import DataError, FolderError, ReadError, SkeletonData, Spec, from_recordings, guess, load, prepare_custom, preview, read_ntu, read_pku, read_ucla_folder
+from skelnb.data.custom import class_names, find_clips, read_table
+from skelnb.data.formats import NTU_CLASSES, PKU_CLASSES, UCLA_CLASSES
+from skelnb.skeleton import NTU25, UCLA20, LayoutError, Skeleton
+
+V = 6
+STICK = Skeleton.from_dict(dict(name="stick6", names=["hip", "neck", "head", "left_hand", "right_hand", "left_foot"], parents=[0, 0, 1, 1, 1, 0], pairs=[[3, 4]], centre=0, shoulders=[3, 4]))
+REST = np.array([[0, 1, 0], [0, 1.5, 0], [0, 1.7, 0.05], [0.4, 1.2, 0], [-0.4, 1.2, 0.1], [0.1, 0.05, 0]])
+HEADER = [f"{n}_{a}" for n in STICK.names for a in "xyz"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKELNB_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def clip(seed=0, T=12, persons=1):
+    "(T, persons, V, 3) in metres, y up."
+    g = np.random.default_rng(seed)
+    return (REST + np.cumsum(g.normal(0, 0.01, (T, persons, V, 3)), 0) + np.arange(persons)[:, None, None] * [1.5, 0, 0]).round(5)
+
+
+def names(n=12): return [f"a{i % 3 + 1:02d}_s{i // 3 % 4 + 1:02d}_t{i // 12 + 1:02d}" for i in range(n)]
+
+
+def write(path, x, header=HEADER, sep=","):
+    rows = [sep.join(header or [])] * bool(header) + [sep.join("" if np.isnan(v) else repr(float(v)) for v in frame.ravel()) for frame in x]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def folder_of(root, n=12, **kw):
+    for i, name in enumerate(names(n)): write(root / f"{name}.csv", clip(i), **kw)
+    return root
+
+
+@pytest.fixture
+def good(tmp_path): return folder_of(tmp_path / "recordings")
+
+
+def prepared(src, name="mine", layout=STICK, frames=10, **told): return prepare_custom(src, guess(src, layout, **told), name, frames=frames, progress=False)
+
+
+def nothing_left(home): return not home.exists() or not [p for p in home.rglob("*") if p.is_file() or ".tmp-" in p.name]
+
+
+def same(a, b, tolerance=1e-6):
+    "Two sets, clip by clip by name."
+    at = {n: i for i, n in enumerate(a.meta["name"])}; order = [at[n] for n in b.meta["name"]]
+    M = min(a.x.shape[-1], b.x.shape[-1])
+    assert len(a) == len(b) and np.abs(a.x[order][..., :M] - b.x[..., :M]).max() <= tolerance and not a.x[..., M:].any() and not b.x[..., M:].any()
+    assert [a.classes[y] for y in a._y[order]] == [b.classes[y] for y in b._y]
+
+
+# ---- equal to the dedicated readers
+
+@pytest.fixture(scope="session")
+def real(data_dir, tmp_path_factory):
+    "NW-UCLA, some of PKU-MMD and NTU."
+    root = tmp_path_factory.mktemp("real")
+    for name, most in (("nw-ucla", 10**6), ("pku-mmd-part1-skeletons", 6), ("pku-mmd-part1-labels", 10**6), ("ntu-rgbd-samples", 10**6)):
+        with tarfile.open(data_dir / f"{name}.tar.xz") as t:
+            for member in t:
+                if member.isfile(): t.extract(member, root, filter="data"); most -= 1
+                if not most: break
+    return root
+
+
+@pytest.mark.outside
+def test_nw_ucla_is_what_its_reader_gives(real):
+    src = real / "nw-ucla"; spec = guess(src, UCLA20)
+    assert (spec.form, spec.key, spec.axes, spec.units, spec.up, spec.pattern) == ("array", "skeletons", "TVC", "m", "y", "a{label}_s{subject}_e{repeat}_v{camera}")
+    own = prepare_custom(src, spec.change(classes=UCLA_CLASSES), "own-ucla", progress=False)
+    with pytest.warns(UserWarning, match="copies"): theirs = from_recordings(read_ucla_folder(src), UCLA_CLASSES, "theirs")
+    same(own, theirs, 0); at = own.meta.set_index("name").loc[theirs.meta["name"]]
+    assert all((at[c].to_numpy() == theirs.meta[c].to_numpy()).all() for c in ("subject", "camera", "repeat", "copy_of"))
+    assert len(own.split("subject=3")[1]) == (theirs.meta.subject == 3).sum() and {*own.split("view=1")[1].meta.camera} == {1}
+
+
+def export(r, root, header, k):
+    "A recording as text: persons side by side in a wide table, of long rows for those who are there, or without any header."
+    x = r.x.transpose(1, 3, 2, 0); T, M = x.shape[:2]
+    if header == "none": return write(root / f"{r.name}.txt", x, None, " ")
+    if header == "wide": return write(root / f"{r.name}.csv", x, [f"p{m + 1}_{n}_{a}" for m in range(M) for n in r.skeleton.names for a in "xyz"])
+    t, m, v = np.meshgrid(range(T), range(M), range(len(r.skeleton)), indexing="ij")
+    pd.DataFrame(dict(frame=t.ravel(), person=m.ravel(), joint=np.array(r.skeleton.names)[v.ravel()], x=x[..., 0].ravel(), y=x[..., 1].ravel(), z=x[..., 2].ravel())).to_csv(root / f"{r.name}.csv", index=False)
+
+
+@pytest.mark.outside
+@pytest.mark.parametrize("form", ["wide", "long", "none"])
+def test_pku_and_ntu_instances_in_text_are_what_their_readers_give(real, tmp_path, form):
+    skeletons = {p.stem: p for p in real.rglob("*.txt") if p.parent.name == "PKU_Skeleton_Renew"}; labels = {p.stem: p for p in real.rglob("*.txt") if p.parent.name == "Train_Label_PKU_final"}
+    pku = [r for n in sorted(skeletons.keys() & labels.keys())[:6] for r in read_pku(skeletons[n], labels[n]) if r.x.any()]
+    ntu = [r for p in sorted(real.rglob("*.skeleton"))[::3] if p.stat().st_size and (r := read_ntu(p)).x.any()]
+    for what, recordings, classes, pattern in (("pku", pku, PKU_CLASSES, "F{recording}V{view}C{label}L{repeat}"), ("ntu", ntu, NTU_CLASSES, None)):
+        root = tmp_path / what; root.mkdir()
+        for k, r in enumerate(recordings): export(r, root, form, k)
+        theirs = from_recordings(recordings, classes, "theirs", skipped={})
+        spec = guess(root, NTU25, **(dict(pattern=pattern) if pattern else {}), classes={str(i + 1): c for i, c in enumerate(classes)})
+        same(prepare_custom(root, spec, f"own-{what}", progress=False), theirs)
+
+
+# ---- every form of file
+
+FORMS = {}
+def form(f): FORMS[f.__name__] = f; return f
+
+@form
+def csv_wide(p, x): write(p.with_suffix(".csv"), x)
+@form
+def semicolon_and_commas(p, x): p.with_suffix(".csv").write_text("\n".join([";".join(HEADER)] + [";".join(str(v).replace(".", ",") for v in f.ravel()) for f in x]))
+@form
+def tabs_with_frames(p, x): write(p.with_suffix(".tsv"), np.concatenate([np.arange(len(x))[:, None] + 7, x.reshape(len(x), -1)], 1), ["frame", *HEADER], "\t")
+@form
+def white_space(p, x): write(p.with_suffix(".txt"), x, None, "  ")
+@form
+def other_names(p, x): write(p.with_suffix(".csv"), x, [f"{j}.{a.upper()}" for j in ("Hip", "Neck", "Head", "HandLeft", "RHand", "L-Foot") for a in "xyz"])
+@form
+def axis_first(p, x): write(p.with_suffix(".csv"), x, [f"{a}{v + 1}" for v in range(V) for a in "xyz"])
+@form
+def columns_in_any_order(p, x):
+    order = np.random.default_rng(0).permutation(3 * V); write(p.with_suffix(".csv"), x.reshape(len(x), -1)[:, order], [HEADER[i] for i in order])
+@form
+def json_nested(p, x): p.with_suffix(".json").write_text(json.dumps(dict(data=x[:, 0].tolist(), fps=30)))
+@form
+def json_rows(p, x): p.with_suffix(".json").write_text(json.dumps([dict(zip(HEADER, f.ravel().tolist())) for f in x]))
+@form
+def json_bodies(p, x): p.with_suffix(".json").write_text(json.dumps(dict(frames=[dict(bodies=[dict(id=4, joints={n: dict(x=j[0], y=j[1], z=j[2]) for n, j in zip(STICK.names, f[0].tolist())})]) for f in x])))
+@form
+def npy(p, x): np.save(p.with_suffix(".npy"), x[:, 0])
+@form
+def npy_ctvm(p, x): np.save(p.with_suffix(".npy"), x.transpose(3, 0, 2, 1))
+@form
+def npz(p, x): np.savez_compressed(p.with_suffix(".npz"), joints=x[:, 0], fps=30)
+@form
+def mat(p, x): scipy.io.savemat(p.with_suffix(".mat"), dict(skel=x[:, 0], rate=30.))
+@form
+def parquet(p, x): pd.DataFrame(x.reshape(len(x), -1), columns=HEADER).to_parquet(p.with_suffix(".parquet"))
+@form
+def long(p, x): pd.DataFrame([(t, n, *j) for t, f in enumerate(x[:, 0]) for n, j in zip(STICK.names, f)], columns=["frame", "joint", "x", "y", "z"]).sample(frac=1, random_state=0).to_csv(p.with_suffix(".csv"), index=False)
+@form
+def long_numbers(p, x): pd.DataFrame([(t, v + 1, *j) for t, f in enumerate(x[:, 0]) for v, j in enumerate(f)], columns=["Frame", "Joint ID", "X", "Y", "Z"]).to_csv(p.with_suffix(".csv"), index=False)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_every_form_gives_the_same_clips(kind, good, tmp_path):
+    src = tmp_path / "other"; src.mkdir()
+    for i, n in enumerate(names()): FORMS[kind](src / n, clip(i))
+    a, b = prepared(src, "a"), prepared(good, "b"); same(a, b, 2e-6)
+    assert a.shape == (12, 3, 10, V, 1) and a.meta.subject.tolist() == b.meta.subject.tolist() and load("a", frames=10).name == "a"
+    assert preview(src, guess(src, STICK)).problems == []
+
+
+def test_one_table_two_people_units_and_axes(good, tmp_path):
+    rows = []
+    for i, n in enumerate(names()):
+        for t, frame in enumerate(clip(i, persons=2)):
+            for who, person in enumerate(frame): rows.append((n + ".mp4" * 0, t, 40 + who, *(1000 * person[:, [0, 2, 1]] * [1, -1, 1]).ravel()))       # millimetres, z up
+    src = tmp_path / "table"; src.mkdir(); pd.DataFrame(rows, columns=["clip", "frame", "track_id", *HEADER]).to_csv(src / "all.csv", index=False)
+    spec = guess(src, STICK); p = preview(src, spec); d = prepare_custom(src, spec, "t", frames=10, progress=False)
+    assert (spec.units, spec.up, p.labels, len(p.subjects)) == ("mm", "z", {1: 4, 2: 4, 3: 4}, 4) and d.shape == (12, 3, 10, V, 2) and not p.problems and "turned to y" in repr(p)
+    two = tmp_path / "two"; [np.save((two.mkdir(exist_ok=True), two / n)[1], clip(i, persons=2).transpose(1, 0, 2, 3)) for i, n in enumerate(names())]
+    same(d, prepared(two, "u"), 1e-5)
+
+
+def test_many_clips_in_one_file(tmp_path):
+    src = tmp_path / "npz"; src.mkdir(); x = np.stack([clip(i)[:, 0] for i in range(12)]); np.savez(src / "all.npz", x=x, label=np.arange(12) % 3, subject=np.repeat([1, 2, 3], 4))
+    d = prepared(src, "n"); assert len(d) == 12 and d.classes == ["0", "1", "2"] and d.protocols()[0] == "fold=1/3" and d.meta.subject.tolist() == [1] * 4 + [2] * 4 + [3] * 4
+    src = tmp_path / "json"; src.mkdir(); (src / "all.json").write_text(json.dumps([dict(name=f"c{i}", action="ab"[i % 2], data=clip(i)[:, 0].tolist()) for i in range(4)]))
+    d = prepared(src, "j"); assert d.classes == ["a", "b"] and d.protocols() == [f"clip={i}/5" for i in range(1, 6)]
+
+
+def test_labels_from_folders_tables_and_contradictions(good, tmp_path, home):
+    src = tmp_path / "folders"
+    for i, n in enumerate(names()): write(src / ["jump", "sit", "walk"][i % 3] / f"p{i // 3}-{i}.csv", clip(i))
+    spec = guess(src, STICK); assert spec.folders == ["label"]; assert prepare_custom(src, spec, "f", frames=10, progress=False).classes == ["jump", "sit", "walk"]
+    d = prepared(src, "g", pattern="{label}/p{subject}-{trial}"); assert d.classes == ["jump", "sit", "walk"] and d.meta.subject.nunique() == 4
+    src = tmp_path / "side"
+    for i in range(12): write(src / f"clip {i}.csv", clip(i))
+    pd.DataFrame(dict(file=[f"clip {i}.csv" for i in range(12)], Action=list("uvw") * 4, Performer=["x", "y"] * 6, split=["train"] * 8 + ["test"] * 4)).to_csv(src / "labels.csv", index=False)
+    d = prepared(src, "h"); assert d.classes == ["u", "v", "w"] and d.protocols() == ["file"] and [len(s) for s in d.split("file")] == [8, 4]
+    pd.DataFrame(dict(name=names(), label=[i % 3 + 1 for i in range(1, 13)])).to_csv(good / "labels.csv", index=False)       # off by a line
+    p = preview(good, guess(good, STICK)); assert any("off by a line" in t for t in p.problems)
+    with pytest.raises(DataError, match="off by a line"): prepared(good, "i")
+    pd.DataFrame(dict(name=names(), label=[["sit", "jump", "walk"][i % 3] for i in range(12)])).to_csv(good / "labels.csv", index=False)
+    assert prepared(good, "k").classes == ["jump", "sit", "walk"]
+    assert prepared(good, "l", labels=str(good / "labels.csv")).classes == ["jump", "sit", "walk"]
+    assert not (home / "cache" / "i-10").exists()
+
+
+# ---- missing points
+
+def test_missing_points_by_name(tmp_path):
+    x = clip(0, 20); x[5:9, 0, 3] = np.nan; x[:, 0, 5] = np.nan
+    for i in range(6): write(tmp_path / "m" / f"a{i % 2}_s{i}.csv", x + i * 0.01)
+    spec = guess(tmp_path / "m", STICK); d = prepare_custom(tmp_path / "m", spec, "m", progress=False)
+    assert d.meta.missing.tolist() == [0.04] * 6 and (d.meta.dropped == 0).all() and np.isfinite(d.x).all()
+    dropped = prepare_custom(tmp_path / "m", spec.change(missing="drop", ), "n", progress=False); assert (dropped.meta.dropped == 4).all()
+    with pytest.raises(ReadError, match=r"frame 5, person 0, joint 3 \(left_hand\) is missing"): prepare_custom(tmp_path / "m", spec.change(missing="error"), "o", progress=False)
+    with pytest.raises(ReadError, match="% of its points are missing"): prepare_custom(tmp_path / "m", spec.change(most=0.01), "o", progress=False)
+    with pytest.raises(DataError, match="missing: expected one of interpolate, drop, error"): spec.change(missing="ignore")
+
+
+def test_confidence_and_zeros(tmp_path):
+    x = clip(0, 20)
+    header = [f"{n}_{a}" for n in STICK.names for a in ("x", "y", "z", "score")]
+    rows = np.concatenate([x[:, 0], np.ones((20, V, 1))], -1); rows[4, 2] = [9, 9, 9, 0.01]
+    for i in range(4): write(tmp_path / "c" / f"a{i % 2}_s{i}.csv", rows[:, None], header)
+    d = prepared(tmp_path / "c", "c"); assert (d.meta.missing > 0).all() and np.abs(d.x).max() < 3 and (d.meta.confidence > 0.98).all()
+    x[3:6, 0, 4] = 0
+    for i in range(4): write(tmp_path / "z" / f"a{i % 2}_s{i}.csv", x)
+    spec = guess(tmp_path / "z", STICK); assert spec.zeros and "right_hand" in spec.why["zeros"]
+
+
+# ---- wrong folders: a clear answer, and nothing half-written
+
+WRONG = {}
+def wrong(says):
+    def keep(f): WRONG[f.__name__] = (f, says); return f
+    return keep
+
+@wrong("it is empty")
+def empty(src): shutil.rmtree(src); src.mkdir()
+@wrong("there is no such folder")
+def no_folder(src): shutil.rmtree(src)
+@wrong("is a file")
+def a_file(src): shutil.rmtree(src); src.write_text("x")
+@wrong("holds no file that could be a clip")
+def pictures_only(src):
+    for p in src.iterdir(): p.rename(p.with_suffix(".png"))
+@wrong("of the 6 joints of stick6 have columns")
+def another_layout(src):
+    for i, p in enumerate(sorted(src.iterdir())): write(p, clip(i), [c.replace("hip", "a").replace("neck", "b").replace("head", "c").replace("left_hand", "d") for c in HEADER])
+@wrong("only 5 of 12 clips can be read.*has no column")
+def mixed_layouts(src):
+    for i, p in enumerate(sorted(src.iterdir())[-7:]): write(p, clip(i)[:, :, :4], HEADER[:12])
+@wrong("14 values, expected 18")
+def rows_cut_short(src):
+    for p in src.iterdir(): p.write_text("\n".join(l if k < 6 else ",".join(l.split(",")[:14]) for k, l in enumerate(p.read_text().splitlines())))
+@wrong("expected a number, got 'abc'")
+def words_among_numbers(src):
+    for p in src.iterdir(): lines = p.read_text().splitlines(); lines[3] = "abc" + lines[3][lines[3].index(","):]; p.write_text("\n".join(lines))
+@wrong("the header names 'hip_x' twice")
+def a_column_twice(src):
+    for i, p in enumerate(src.iterdir()): write(p, clip(i), ["hip_x", *HEADER[:1], *HEADER[2:]])
+@wrong("11 labels for 12 clips")
+def label_file_off_by_one(src):
+    for i, p in enumerate(sorted(src.iterdir())): p.rename(src / f"clip{'abcdefghijkl'[i]}.csv")
+    (src / "labels.txt").write_text("\n".join("123412341234"[:11]))
+@wrong("off by a line")
+def labels_shifted(src): pd.DataFrame(dict(name=names(), label=[i % 3 + 1 for i in range(1, 13)])).to_csv(src / "labels.csv", index=False)
+@wrong("twice, with different values")
+def a_clip_with_two_labels(src): pd.DataFrame(dict(name=[*names(), names()[0]], label=[i % 3 + 1 for i in range(12)] + [2])).to_csv(src / "labels.csv", index=False)
+@wrong("frame 0 comes twice|comes twice")
+def two_clips_with_one_name(src):
+    table = pd.concat([pd.DataFrame(clip(i).reshape(12, -1), columns=HEADER).assign(clip=n, frame=range(12)) for i, n in enumerate([names()[0]] * 12)])
+    shutil.rmtree(src); src.mkdir(); table.to_csv(src / "all.csv", index=False)
+@wrong("says label 1 in one row and 2 in another")
+def label_column_that_changes(src):
+    for i, p in enumerate(src.iterdir()): pd.DataFrame(clip(i).reshape(12, -1), columns=HEADER).assign(label=[1] * 6 + [2] * 6).to_csv(p, index=False)
+@wrong("leads out of the folder")
+def links_out(src):
+    away = src.parent / "away"; src.rename(away); src.mkdir()
+    for p in away.iterdir(): (src / p.name).symlink_to(p)
+@wrong("says it has shape .*but .* bytes follow")
+def a_header_that_lies(src):
+    for i, p in enumerate(list(src.iterdir())):
+        p.unlink(); q = p.with_suffix(".npy"); np.save(q, clip(i)[:, 0]); q.write_bytes(q.read_bytes().replace(b"(12, 6, 3)", b"(99, 6, 3)"))
+@wrong("pickles|holds values of kind")
+def objects_in_arrays(src):
+    for i, p in enumerate(list(src.iterdir())): p.unlink(); np.save(p.with_suffix(".npy"), np.array([{"a": 1}], object), allow_pickle=True)
+@wrong("expected an axis|expected an array with an axis of 6 joints")
+def arrays_of_another_shape(src):
+    for i, p in enumerate(list(src.iterdir())): p.unlink(); np.save(p.with_suffix(".npy"), np.zeros((5, 7, 3)))
+@wrong("version 7.3")
+def mat_of_a_new_kind(src):
+    for p in list(src.iterdir()): p.unlink(); p.with_suffix(".mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600, b"\0"))
+@wrong("no .mat file")
+def mat_cut_short(src):
+    for i, p in enumerate(list(src.iterdir())): p.unlink(); q = p.with_suffix(".mat"); scipy.io.savemat(q, dict(x=clip(i)[:, 0]), do_compression=True); q.write_bytes(q.read_bytes()[:300])
+@wrong("no Parquet file")
+def parquet_cut_short(src):
+    for i, p in enumerate(list(src.iterdir())): p.unlink(); q = p.with_suffix(".parquet"); pd.DataFrame(clip(i).reshape(12, -1), columns=HEADER).to_parquet(q); q.write_bytes(q.read_bytes()[:-50])
+@wrong("breaks off|is not JSON")
+def json_cut_short(src):
+    for i, p in enumerate(list(src.iterdir())): p.unlink(); p.with_suffix(".json").write_text(json.dumps(clip(i)[:, 0].tolist())[:-20])
+@wrong("place 1 has shape")
+def uneven_frames(src):
+    for i, p in enumerate(list(src.iterdir())): p.unlink(); x = clip(i)[:, 0].tolist(); x[1] = x[1][:4]; p.with_suffix(".json").write_text(json.dumps(x))
+@wrong("is not text")
+def bytes_called_csv(src):
+    for p in src.iterdir(): p.write_bytes(os.urandom(50) + b"\0" * 50)
+@wrong("the file is empty")
+def files_of_nothing(src):
+    for p in src.iterdir(): p.write_text("")
+@wrong("has a header and no row")
+def headers_only(src):
+    for p in src.iterdir(): p.write_text(",".join(HEADER) + "\n")
+@wrong("nobody is seen")
+def nobody(src):
+    for p in src.iterdir(): write(p, np.zeros((12, 1, V, 3)))
+@wrong("no frame is left|nobody is seen|points are missing")
+def nothing_but_gaps(src):
+    for p in src.iterdir(): write(p, np.full((12, 1, V, 3), np.nan))
+@wrong("beyond a thousand million")
+def a_mark_for_missing(src):
+    for i, p in enumerate(src.iterdir()): x = clip(i); x[3, 0, 2] = 1e300; write(p, x)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_folders_get_an_answer_and_nothing_is_written(kind, good, home):
+    spoil, says = WRONG[kind]; spoil(good)
+    with pytest.raises((ReadError, DataError), match=says) as e: prepared(good)
+    assert nothing_left(home) and len(str(e.value)) < 1500 and (str(good) in str(e.value) or isinstance(e.value, DataError))
+
+
+def test_odd_but_usable_folders(good, tmp_path, home):
+    for i, p in enumerate(sorted(good.iterdir())): p.rename(good / f"gehört ünd ‘späces’ a{i % 3} s{i}.csv")
+    (good / "away.csv").symlink_to(tmp_path / "nowhere.csv"); (good / "README.md").write_text("hello"); (good / ".DS_Store").write_bytes(b"\0"); (good / "bad.csv").write_text("1,2\n")
+    d = prepared(good, pattern="gehört ünd ‘späces’ a{label} s{subject}"); assert len(d) == 12 and d.classes == ["0", "1", "2"]
+    assert d.report.kinds == {"broken": 1} and any("link" in k for k in d.report.left_out) and any(".md" in k for k in d.report.left_out)
+
+
+def test_names_that_come_again_in_other_folders(tmp_path):
+    for i in range(6): write(tmp_path / "n" / f"s{i // 2}" / f"walk{i % 2}.csv", clip(i))
+    d = prepared(tmp_path / "n", pattern="s{subject}/walk{label}"); assert sorted(d.meta["name"]) == [f"s{i // 2}/walk{i % 2}" for i in range(6)] and d.meta.subject.nunique() == 3
+    write(tmp_path / "n" / "s0" / "walk0.CSV", clip(9)); d = prepared(tmp_path / "n", "again", pattern="s{subject}/walk{label}")
+    assert any("same name" in k for k in d.report.left_out)
+
+
+def test_columns_in_another_order_are_noticed(good):
+    p = sorted(good.iterdir())[0]; write(p, clip(0)[:, :, [2, 5, 0, 1, 4, 3]])                # the header is that of the others
+    seen = preview(good, guess(good, STICK)); assert any("bones unlike the others" in t and p.stem in t for t in seen.problems)
+    assert any("bones unlike the others" in n for n in prepared(good).report.notes)
+
+
+def test_a_folder_of_a_hundred_thousand_files(tmp_path, home):
+    src = tmp_path / "big"; src.mkdir(); write(src / "a0_s0.csv", clip(0)); text = (src / "a0_s0.csv").read_text()
+    for i in range(1, 100_000):
+        p = src / f"a{i % 5}_s{i}.csv"
+        if i % 50_000 == 1: p.write_text(text); first = p
+        else: os.link(first, p)
+    start = time.time(); p = preview(src, guess(src, STICK)); assert p.clips == 100_000 and time.time() - start < 60 and nothing_left(home)
+    assert len(p.labels) == 5
+
+
+def test_names_of_sets_and_places(good, tmp_path):
+    spec = guess(good, STICK)
+    for name in ("ntu60", "synthetic-own", "a b", "", "custom"):
+        with pytest.raises(DataError, match="name"): prepare_custom(good, spec, name, progress=False)
+    with pytest.raises(DataError, match="inside the folder of the recordings"): prepare_custom(good, spec, "x", out=good / "set", progress=False)
+    (tmp_path / "busy").mkdir(); (tmp_path / "busy" / "mine.txt").write_text("keep")
+    with pytest.raises(FolderError, match="not a data set"): prepare_custom(good, spec, "x", out=tmp_path / "busy", progress=False)
+    with pytest.raises(DataError, match="unknown"): Spec.from_dict(dict(colour="red"))
+    with pytest.raises((DataError, LayoutError, ReadError)): guess(good)
+    with pytest.raises(DataError, match="brace"): guess(good, STICK, pattern="a{label")
+    again = Spec.from_dict(json.loads(json.dumps(spec.to_dict()))); same(prepare_custom(good, again, "a", progress=False), prepare_custom(good, spec, "b", progress=False), 0)
+    assert class_names([None, None])[1] == ["unlabelled"]
+
+
+def test_a_run_that_is_stopped_leaves_the_old_set(good, home, monkeypatch):
+    a = prepared(good); before = np.array(a.x)
+    from skelnb.data import custom
+    monkeypatch.setattr(custom, "_finish", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt): prepared(good)
+    assert np.array_equal(load("mine", frames=10).x, before) and sorted(p.name for p in (home / "cache").iterdir()) == ["mine-10"]

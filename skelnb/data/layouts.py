@@ -641,8 +641,8 @@ def _live_layout():
 
 # %% ../../nbs/data/09_layouts.ipynb #c050
 def draw_layout(
-    x,                  # a clip (C,T,V,M), a `Recording`, or one frame (V,2|3); NaN or zeros where a joint is not there
-    names=None,         # V joint names; None: joint0, joint1, ...
+    x,                  # a folder (or file) of recordings; or a clip (C,T,V,M), a `Recording`, one frame (V,2|3), with NaN or zeros where a joint is not there
+    names=None,         # V joint names; None: as the files call them, else joint0, joint1, ...
     *, parents=None,    # V parents to begin with: indices or names, None where not known yet
     pairs=None,         # (left, right) indices; None: by the names
     up="y",             # axis that points up, can be changed in the page
@@ -650,6 +650,7 @@ def draw_layout(
     path=None,          # file that the page's button writes; None: {title}.json
 ):                      # a widget: .layout() -> Skeleton, .save(path), .parents, .names, .pairs
     "Draw up a layout by clicking: a joint, then its parent."
+    if isinstance(x, (str, os.PathLike)): x, said = _from_files(x); names = said if names is None else names
     points = _moments(x); F, V, _ = points.shape
     names = _names(title, [f"joint{j}" for j in range(V)] if names is None else names)
     if len(names) != V: raise LayoutError(f"names: expected {V}, one a joint, got {len(names)}")
@@ -682,3 +683,38 @@ def _suggest(points, names, own):
     root = next((names.index(own[n][0]) for n in ("pelvis", "spine_shoulder", "spine", "neck") if n in own), None)
     parents = guess_bones(clip, root)
     return [int(p) for p in parents], guess_mirror(clip, parents)
+
+# %% ../../nbs/data/09_layouts.ipynb #c051
+def _from_files(path):
+    "A clip of a folder (or a file) whose layout nobody knows, and the names of its joints."
+    from skelnb.data.custom import find_clips, guess, preview
+    from skelnb.data.formats import ReadError
+    path = Path(path); folder = path if path.is_dir() else path.parent; files = "*" if path.is_dir() else path.name
+    found = find_clips(folder, files, "")
+    if not found.clips: raise ReadError(path, "holds no file that could be a clip", "Give the folder of the recordings, or one of them")
+    first = folder / next(iter(found.clips.values()))[1][0]; names = _joint_names(first)
+    flat = Skeleton("unknown", tuple(names), (0,) * len(names), (), 0, (0, 1), up="y")
+    seen = preview(folder, guess(folder, flat, files), some=4).recordings
+    if not seen: raise ReadError(first, "no clip of it can be read", "Look at the file: are there numbers in it?")
+    return max(seen, key=lambda r: r.frames).x, names
+
+def _joint_names(path):
+    "Joints of a file in the order in which they come: by columns, by a list of names beside an array, or joint0, joint1, ..."
+    from skelnb.data.custom import KINDS, _members, read_columns, read_table, roles
+    from skelnb.data.formats import ReadError
+    try: table = read_table(path) if KINDS.get(path.suffix.lower()) in ("text", "parquet", "json") else None
+    except ReadError: table = None
+    if table is not None:
+        named = [c for c in table if isinstance(c, str)]; role = roles(named)
+        if {"joint", "x", "y"} <= role.keys(): return [str(j) for j in table[role["joint"]].dropna().unique()]
+        found = read_columns(named); who = min((p for p, _, _ in found), default=0)
+        if found: return [re.sub(r"[ _.:-]?[xX]$|^[xX][ _.:-]", "", c) for (p, _, axis), c in found.items() if p == who and axis == "x"]
+        return [f"joint{j}" for j in range(len(table.columns) // 3)]
+    found = _members(path)
+    for v in found.values():
+        if isinstance(v, (list, tuple)) and len(v) > 2 and all(isinstance(n, str) for n in v): return list(v)
+    for v in found.values():
+        try: shape = np.shape(v)
+        except ValueError: continue
+        if len(shape) > 1 and max(shape) > 2: return [f"joint{j}" for j in range(shape[-2] if shape[-1] in (2, 3) else shape[-1] // 3 if len(shape) == 2 else shape[2])]
+    raise ReadError(path, "no joints are to be seen in it", "Give draw_layout a clip (C,T,V,M) as an array, and names")

@@ -866,7 +866,7 @@ def _form(path, skeleton, spec, paths):
     kind = KINDS[path.suffix.lower()]
     if kind == "json":
         from skelnb.data import keypoints
-        if found := keypoints.recognise(formats.read_json(path), skeleton):
+        if found := keypoints.recognise(formats.read_json(path), skeleton, path):
             spec.form, spec.dims, spec.rotate = "keypoints", found.dims, "none" if found.dims == 2 else "released"; spec.layout = (skeleton or found.skeleton).to_dict(); spec.why["form"] = found.what; spec.zeros, spec.facts = found.dims == 2, found.facts
             if found.units: spec.units, spec.why["units"] = found.units, "as landmarks in the picture are" if found.units == "relative" else "as world landmarks are"
             return

@@ -87,17 +87,17 @@ def _points(person, names, where, path):
             return np.array(x, float), np.array(c, float), key
         x = np.array(v, np.float64)
     except (ValueError, TypeError, KeyError, AttributeError): raise ReadError(path, f"{where}: {key!r} is no list of points", "Expected numbers, lists of them, or objects with x and y") from None
-    if x.ndim == 1: x = _flat(x, key, sure, where, path)
+    if x.ndim == 1: x = _flat(x, key, sure, names, where, path)
     if x.ndim != 2 or x.shape[1] not in (2, 3, 4): raise ReadError(path, f"{where}: {key!r} has shape {x.shape}", "Expected points of 2 or 3 numbers and a confidence")
     if sure is not None and len(sure) == len(x): return x, np.array(sure, float), key
     if x.shape[1] == 4 or key in ("pose_keypoints_2d", "keypoints", "keypoints_2d") and x.shape[1] == 3: return x[:, :-1], x[:, -1], key
     return x, None, key
 
-def _flat(x, key, sure, where, path):
+def _flat(x, key, sure, names, where, path):
     "(V,C) from one row of numbers."
     sizes = [len(x) // len(sure)] if sure is not None and sure and len(x) % len(sure) == 0 else [4, 3] if "3d" in key else [3, 2]
-    for C in sizes:
-        if len(x) % C == 0 and (len(x) // C in KEYPOINT_LAYOUTS or C == sizes[-1] or sure is not None): return x.reshape(-1, C)
+    known = {len(names)} if names is not None else set(KEYPOINT_LAYOUTS); fits = [C for C in sizes if len(x) % C == 0]
+    if fits: return x.reshape(-1, next((C for C in fits if len(x) // C in known), fits[0]))
     raise ReadError(path, f"{where}: {key!r} holds {len(x)} numbers, no multiple of {' or '.join(map(str, sizes))}", "Expected x, y and a confidence of every joint in turn")
 
 def _by_name(points, names):
@@ -112,17 +112,18 @@ def _by_name(points, names):
 def recognise(
     d,                          # what a JSON file holds
     skeleton=None,              # the layout that was told
+    path="",                    # for messages
 ):                              # `Found`, or None where these are no keypoints of people
     "Which kind of keypoints a file holds."
     frames = _frames(d)
     if frames is None: return None
     person = next((p for _, _, people in frames for p in people if _first(p, _POINTS)), None)
     if person is None: return Found("frames without anybody", 2, skeleton) if skeleton else None
-    got = _points(person, skeleton, "the first person", "")
+    got = _points(person, skeleton, "the first person", path)
     if got is None: return None
     x, c, key = got; layout = skeleton or KEYPOINT_LAYOUTS.get(len(x))
-    if layout is None: raise ReadError("", f"people have {len(x)} points; known are {', '.join(f'{n} ({s.name})' for n, s in KEYPOINT_LAYOUTS.items())}", "Give layout=: a layout file with these joints in this order")
-    if len(x) != len(layout): raise ReadError("", f"people have {len(x)} points, the layout {layout.name} has {len(layout)}", f"Choose the layout of these files{', e.g. ' + KEYPOINT_LAYOUTS[len(x)].name if len(x) in KEYPOINT_LAYOUTS else ''}")
+    if layout is None: raise ReadError(path, f"people have {len(x)} points; known are {', '.join(f'{n} ({s.name})' for n, s in KEYPOINT_LAYOUTS.items())}", "Give layout=: a layout file with these joints in this order")
+    if len(x) != len(layout): raise ReadError(path, f"people have {len(x)} points, the layout {layout.name} has {len(layout)}", f"Choose the layout of these files{', e.g. ' + KEYPOINT_LAYOUTS[len(x)].name if len(x) in KEYPOINT_LAYOUTS else ''}")
     facts = {}
     if isinstance(d, dict):
         from skelnb.data.custom import FACTORS, roles

@@ -515,9 +515,9 @@ def write_custom(
     up="y",             # axis that points up in the files: y z -y ...
     missing=0.,         # part of the joints that are not there (NaN)
     style="csv",        # "csv" a file a clip, a row a frame | "long" a row a joint | "table" all in one file, label and subject in columns | "tsv" | "json" | "npy"
-    *, classes=None, n_subjects=8, n_repeats=2, difficulty=.5, seed=0,
+    *, classes=None, n_subjects=8, n_repeats=2, views=1, difficulty=.5, seed=0,     # views: cameras, up to 7
 ):                      # dict: clips, layout (paths), classes (names), n
-    "A folder as somebody might bring it, made by the studio. Files are called a{label}_s{subject}_t{trial}, labels from 1."
+    "A folder as somebody might bring it, made by the studio. Files are called a{label}_s{subject}_t{trial}, of several views a{label}_s{subject}_c{camera}_t{trial}; labels from 1."
     from skelnb.data.synthetic import studio, StudioError
     if style not in STYLES: raise StudioError(f"style: expected one of {', '.join(STYLES)}, got {style!r}")
     if unit not in UNITS or dims not in (2, 3) or persons not in (1, 2) or not 0 <= missing < 1: raise StudioError(f"expected unit of {', '.join(UNITS)}, dims 2 or 3, persons 1 or 2, missing from 0 to below 1; got {unit!r}, {dims!r}, {persons!r}, {missing!r}")
@@ -525,11 +525,13 @@ def write_custom(
     classes = classes or (["handshake", "hug", "punch", "push"] if persons == 2 else ["drink", "wave", "clap", "throw", "sit down", "jump"])
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())): raise StudioError(f"{folder}: expected a new or an empty folder; nothing was written")
-    takes = studio(n_subjects, 1, n_repeats, 1, classes, difficulty, seed)
+    takes = studio(n_subjects, views, n_repeats, 1, classes, difficulty, seed)
     if any(r.x.shape[3] != persons for r in takes): raise StudioError(f"persons={persons}: some of the classes {classes} have another number of persons")
     clips = {}
-    for r in takes: clips.setdefault((r.meta["label"] + 1, r.meta["subject"]), []).append(_as_recorded(r, s, dims, unit, missing, np.random.default_rng([seed, 9, len(clips), len(r.x[0])])))
-    clips = {f"a{a:02d}_s{p:02d}_t{t + 1:02d}": x for (a, p), some in clips.items() for t, x in enumerate(some)}
+    for i, r in enumerate(takes):
+        key = f"a{r.meta['label'] + 1:02d}_s{r.meta['subject']:02d}" + f"_c{r.meta['camera']}" * (views > 1)
+        clips.setdefault(key, []).append(_as_recorded(r, s, dims, unit, missing, np.random.default_rng([seed, 9, i])))
+    clips = {f"{key}_t{t + 1:02d}": x for key, some in clips.items() for t, x in enumerate(some)}
     (folder / "clips").mkdir(parents=True); save_layout(s, folder / "layout.json")
     (folder / "classes.csv").write_text("label,name\n" + "".join(f"{i + 1},{c}\n" for i, c in enumerate(classes)), encoding="utf-8")
     _write_clips(folder / "clips", clips, s.names, style)
@@ -552,7 +554,7 @@ def _write_clips(folder, clips, names, style):
     "One file a clip, or one for all."
     import pandas as pd
     if style == "table":
-        said = lambda n: dict(zip(("action", "subject", "trial"), (int(part[1:]) for part in n.split("_"))))
+        said = lambda n: {dict(a="action", s="subject", c="camera", t="trial")[part[0]]: int(part[1:]) for part in n.split("_")}
         pd.concat([_wide(x, names).assign(clip=n, **said(n)) for n, x in clips.items()]).to_csv(folder / "all.csv", index=False, float_format="%.6g"); return
     for n, x in clips.items():
         if style == "npy": np.save(folder / f"{n}.npy", (x[:, 0] if x.shape[1] == 1 else x).astype("f4"))

@@ -379,3 +379,15 @@ def test_a_run_that_is_stopped_leaves_the_old_set(good, home, monkeypatch):
     monkeypatch.setattr(custom, "_finish", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt): prepared(good)
     assert np.array_equal(load("mine", frames=10).x, before) and sorted(p.name for p in (home / "cache").iterdir()) == ["mine-10"]
+
+
+def test_which_files_are_clips(good, tmp_path):
+    (good / "layout.json").write_text("{}"); (good / "README.txt").write_text("x"); (good / "classes.csv").write_text("label,name\n1,sit\n2,jump\n3,walk\n")
+    spec = guess(good, STICK); assert spec.classes == {"1": "sit", "2": "jump", "3": "walk"} and prepare_custom(good, spec, "c", frames=10, progress=False).classes == ["sit", "jump", "walk"]
+    assert len(find_clips(good, "*.csv").clips) == 12 and len(find_clips(good, "a01*").clips) == 4 and not find_clips(good, "*.npy").clips
+    assert prepared(good, "d", classes=str(good / "classes.csv")).classes == ["sit", "jump", "walk"]
+    (good / "names.txt").write_text("sit\njump\nwalk\n"); assert prepared(good, "e", classes=str(good / "names.txt")).classes == ["sit", "jump", "walk"]
+    one = tmp_path / "one"; one.mkdir(); pd.concat([pd.DataFrame(clip(i).reshape(12, -1), columns=HEADER).assign(video=n, frame=range(0, 60, 5)) for i, n in enumerate(names())]).to_csv(one / "data.csv", index=False)
+    pd.DataFrame(dict(video=names(), label=list("uvw") * 4)).to_csv(one / "labels.csv", index=False)
+    d = prepared(one, "f", pattern=""); assert len(d) == 12 and d.classes == ["u", "v", "w"] and d.meta.frames.tolist() == [12] * 12
+    assert read_table(one / "labels.csv").shape == (12, 2)

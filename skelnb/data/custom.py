@@ -4,8 +4,8 @@
 __all__ = ['MISSING', 'UNITS', 'FACTORS', 'KINDS', 'LARGEST_TABLE', 'LARGEST_ARRAY', 'TALL', 'Spec', 'layout_of', 'roles',
            'read_name', 'guess_pattern', 'list_files', 'Files', 'find_clips', 'read_table', 'plain_joint',
            'joint_index', 'read_columns', 'wide_columns', 'Raw', 'guess_axes', 'read_clips', 'fill', 'tidy', 'extent',
-           'guess_units', 'guess_up', 'guess', 'NoSideTable', 'clip_facts', 'make_clip', 'Preview', 'preview',
-           'class_names', 'prepare_custom']
+           'guess_units', 'guess_up', 'guess', 'read_classes', 'NoSideTable', 'clip_facts', 'make_clip', 'Preview',
+           'preview', 'class_names', 'prepare_custom']
 
 # %% ../../nbs/data/07_custom.ipynb #c003
 from dataclasses import asdict, dataclass, field, fields
@@ -183,8 +183,8 @@ def _hole(column, used):
 
 # %% ../../nbs/data/07_custom.ipynb #c013
 KINDS = {".csv": "text", ".tsv": "text", ".txt": "text", ".dat": "text", ".json": "json", ".npy": "npy", ".npz": "npz", ".mat": "mat", ".parquet": "parquet", ".pq": "parquet"}
-_SIDE = re.compile(r"(.*[_\- ])?(labels?|meta|metadata|annotations?|info|subjects?|splits?|classes|index|clips|list|action_names)", re.I)
-_NOT = re.compile(r"(readme|licen[cs]e|layout|skeleton|spec|source|data|requirements|copying|changelog).*", re.I)
+_SIDE = re.compile(r"(.*[_\- ])?(labels?|meta|metadata|annotations?|info|subjects?|splits?|classes|action_names)", re.I)
+_NOT = re.compile(r"readme.*|licen[cs]e.*|layout|skeleton|spec|plan|source|requirements|copying|changelog", re.I)
 
 def list_files(
     folder,
@@ -226,18 +226,20 @@ def find_clips(
     if labels: found = [f for f in found if not _same(folder, f, labels)]
     paths = []
     for f in found:
-        name = f.rpartition("/")[2]; stem = os.path.splitext(name)[0]
-        if not (fnmatch(name, files) or fnmatch(f, files)): left[f] = f"its name is none like {files}"
-        elif len(found) > 1 and _SIDE.fullmatch(stem) and files == "*" or _SIDE.fullmatch(stem) and not fnmatch("a1", files.partition(".")[0] or "*"): tables.append(f)
-        elif len(found) > 1 and _NOT.fullmatch(stem) and files == "*": left[f] = "by its name no clip"
+        name = f.rpartition("/")[2]; stem = os.path.splitext(name)[0]; meant = files in (name, f)
+        if _SIDE.fullmatch(stem) and not meant: tables.append(f)
+        elif not (fnmatch(name, files) or fnmatch(f, files)): left[f] = f"its name is none like {files}"
+        elif _NOT.fullmatch(stem) and not meant: left[f] = "by its name no clip"
         else: paths.append(f)
+    fits = [t for t in tables if fnmatch(t.rpartition("/")[2], files) or fnmatch(t, files)]
+    if not paths and fits: paths = [max(fits, key=lambda f: os.path.getsize(os.path.join(folder, f)))]; tables.remove(paths[0])         # one table of everything
     kinds = {}
     for f in paths: kinds.setdefault(os.path.splitext(f)[1].lower(), []).append(f)
     if len(kinds) > 1:
         most = max(kinds, key=lambda k: len(kinds[k]))
-        for k in kinds.keys() - {most}:
-            (tables if len(kinds[k]) == 1 and KINDS[k] in ("text", "json", "parquet") else notes).extend(kinds[k] if len(kinds[k]) == 1 and KINDS[k] in ("text", "json", "parquet") else [f"{len(kinds[k])} {k} file(s) are left out: most files are {most}; give files=\"*{k}\" to read those"])
-            if not (len(kinds[k]) == 1 and KINDS[k] in ("text", "json", "parquet")): left |= dict.fromkeys(kinds[k], f"most files are {most}")
+        for k in sorted(kinds.keys() - {most}):
+            if len(kinds[k]) == 1 and KINDS[k] in ("text", "json", "parquet"): tables += kinds[k]
+            else: left |= dict.fromkeys(kinds[k], f"most files are {most}"); notes.append(f"{len(kinds[k])} {k} file(s) are left out: most files are {most}; give files=\"*{k}\" to read those")
         paths = kinds[most]
     return Files(_named(folder, paths, left, notes), tables, left, notes)
 
@@ -498,7 +500,9 @@ def _frames(rows, spec, path, where):
     values = _numeric(rows, [column], path)[:, 0]
     if not np.isfinite(values).all(): raise ReadError(path, f"{where}column {column!r}, row {int(np.argmin(np.isfinite(values))) + 1}: no number of a frame", "Correct it, or leave the column out")
     known, at = np.unique(values, return_inverse=True)
-    if spec.columns.get("frame") and (known == np.floor(known)).all() and len(known) and known[-1] - known[0] < 10 * len(known): return int(known[-1] - known[0]) + 1, (values - known[0]).astype(np.int64)
+    if spec.columns.get("frame") and (known == np.floor(known)).all() and 1 < len(known):
+        step = int(np.gcd.reduce(np.diff(known).astype(np.int64)))
+        if known[-1] - known[0] < 10 * step * len(known): return int(known[-1] - known[0]) // step + 1, (values - known[0]).astype(np.int64) // step
     return len(known), at
 
 def _in_order(x, c, rows, spec, path, name):
@@ -856,6 +860,7 @@ def guess(
         try: _form(Path(folder, paths[0]), skeleton, spec, [Path(folder, p) for p in paths]); break
         except ReadError as e: reasons.append(e)
     else: raise ReadError(folder, f"none of {len(reasons)} files looked at can be read; the first: {Path(reasons[0].file).name}: {reasons[0].problem}", reasons[0].remedy)
+    if isinstance(told.get("classes"), (str, Path)): told["classes"] = read_classes(told["classes"])
     for k, v in told.items(): setattr(spec, k, v); spec.why[k] = "told"
     _guess_facts(folder, found, spec, told); _guess_numbers(folder, found, spec, told)
     return _checked(spec)
@@ -950,6 +955,13 @@ def _column_names(folder, found, column):
     return list(map(_bare, said))
 
 def _bare(name): return os.path.splitext(name)[0] if os.path.splitext(name)[1].lower() in KINDS else name
+
+def read_classes(path):
+    "{label: name} of a table of two columns, or the names of a list, one a line."
+    if KINDS.get(Path(path).suffix.lower()) == "text" and not _separator(_lines(path)): return [l.strip() for _, l in _lines(path)]
+    table = read_table(path)
+    if table.shape[1] != 2: raise ReadError(path, f"has {table.shape[1]} columns", "Expected two: label and name")
+    return {str(_value(a)): str(b) for a, b in zip(table.iloc[:, 0], table.iloc[:, 1])}
 
 def _named_classes(path, found):
     "{label: name} of a table with a row a class; {} where it is none."
@@ -1065,7 +1077,7 @@ def _every(folder, found, spec, side, some=None):
             name = _bare(raw.name) if raw.name and spec.columns.get("clip") else f"{entry}-{raw.name}" if raw.name else entry
             try:
                 if name in used: raise ReadError(name, "a clip of this name came before", "Two clips with one name cannot be told apart; rename one")
-                used.add(name); facts = clip_facts(name, name if spec.columns.get("clip") else full, raw, spec, side); r, told = tidy(raw, spec, name)
+                used.add(name); raw.name = name; facts = clip_facts(name, name if spec.columns.get("clip") else full, raw, spec, side); r, told = tidy(raw, spec, name)
                 if not r.x.any(): raise ReadError(name, f"nobody is seen in its {r.frames} frames" if r.frames else "no frame is left", "Leave it out")
             except ReadError as e: yield name, paths[0], None, e; continue
             r.meta = facts; yield name, paths[0], r, told

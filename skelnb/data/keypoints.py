@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['OPENPOSE18', 'OPENPOSE25', 'KEYPOINT_LAYOUTS', 'Found', 'recognise', 'link', 'read_keypoints']
 
-# %% ../../nbs/data/08_keypoints.ipynb #c002
+# %% ../../nbs/data/08_keypoints.ipynb #c007
 from dataclasses import dataclass, field
 from pathlib import Path
 import re
@@ -12,7 +12,7 @@ from ..skeleton import COCO17, MEDIAPIPE33, Skeleton
 from . import formats
 from .formats import ReadError
 
-# %% ../../nbs/data/08_keypoints.ipynb #c003
+# %% ../../nbs/data/08_keypoints.ipynb #c008
 _SIDES = "right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow"
 _OP18 = f"nose<neck neck<neck {_SIDES} right_hip<neck right_knee<right_hip right_ankle<right_knee left_hip<neck left_knee<left_hip left_ankle<left_knee right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye"
 _OP25 = (f"nose<neck neck<neck {_SIDES} pelvis<neck right_hip<pelvis right_knee<right_hip right_ankle<right_knee left_hip<pelvis left_knee<left_hip left_ankle<left_knee right_eye<nose left_eye<nose right_ear<right_eye "
@@ -25,7 +25,7 @@ def _openpose(name, text):
 OPENPOSE18, OPENPOSE25 = _openpose("openpose18", _OP18), _openpose("openpose25", _OP25)
 KEYPOINT_LAYOUTS = {len(s): s for s in (COCO17, OPENPOSE18, OPENPOSE25, MEDIAPIPE33)}
 
-# %% ../../nbs/data/08_keypoints.ipynb #c004
+# %% ../../nbs/data/08_keypoints.ipynb #c010
 _FRAMES = "frames data instance_info annotations predictions results poses".split()             # lists of frames, or of people with the number of a frame
 _PEOPLE = "people instances persons bodies skeleton skeletons detections".split()
 _POINTS = "pose_keypoints_3d pose_keypoints_2d keypoints_3d keypoints keypoints_2d pose_world_landmarks poseWorldLandmarks world_landmarks pose_landmarks poseLandmarks landmarks joints pose points".split()
@@ -45,7 +45,7 @@ class Found:
     "What `recognise` saw."
     what: str; dims: int; skeleton: Skeleton; units: str | None = None; facts: dict = field(default_factory=dict)
 
-# %% ../../nbs/data/08_keypoints.ipynb #c005
+# %% ../../nbs/data/08_keypoints.ipynb #c012
 def _number(v):
     "The number in a frame's name, or None."
     if isinstance(v, bool) or v is None: return None
@@ -73,7 +73,7 @@ def _people(frame):
     if isinstance(v, list) and v and isinstance(v[0], list) and v[0] and isinstance(v[0][0], dict): return [{**{k: x for k, x in frame.items() if k not in _POINTS}, point: p} for p in v]
     return [frame]
 
-# %% ../../nbs/data/08_keypoints.ipynb #c006
+# %% ../../nbs/data/08_keypoints.ipynb #c014
 def _points(person, names, where, path):
     "(values (V,C), confidence (V,) or None, key) of one person."
     key = _first(person, _POINTS)
@@ -108,7 +108,7 @@ def _by_name(points, names):
     lost = {a: None for a in some} if isinstance(some, dict) else [np.nan] * len(some)
     return [points[at[j]] if j in at else lost for j in range(len(names))]
 
-# %% ../../nbs/data/08_keypoints.ipynb #c007
+# %% ../../nbs/data/08_keypoints.ipynb #c016
 def recognise(
     d,                          # what a JSON file holds
     skeleton=None,              # the layout that was told
@@ -131,7 +131,7 @@ def recognise(
     units = "m" if "world" in key.lower() else "relative" if key.lower() in ("pose_landmarks", "poselandmarks", "landmarks") and np.nanmax(np.abs(x)) <= 3 else None
     return Found(f"{key!r} of people frame by frame, {len(x)} points" + ", with confidence" * (c is not None), x.shape[1], layout, units, facts)
 
-# %% ../../nbs/data/08_keypoints.ipynb #c008
+# %% ../../nbs/data/08_keypoints.ipynb #c018
 def link(
     people,                     # list over frames of lists of (V,C) arrays, NaN where a point is missing
     reach=.5,                   # farthest step, as a share of a person's size
@@ -157,7 +157,7 @@ def _apart(a, b):
     size = max(np.ptp(a[both], 0).max(), np.ptp(b[both], 0).max(), 1e-9)
     return float(np.linalg.norm(a[both] - b[both], axis=1).mean() / size)
 
-# %% ../../nbs/data/08_keypoints.ipynb #c010
+# %% ../../nbs/data/08_keypoints.ipynb #c020
 def _who(frames, people):
     "Whom each person of each frame is: the number the file gives, or by `link` where it gives none that tells them apart."
     said = [[p.get(_first(p, _WHO)) for p in f] for f in frames]
@@ -180,7 +180,7 @@ def read_keypoints(
         for i, (number, clip, people) in enumerate(frames): clips.setdefault(clip, []).append((number if number is not None and len(paths) == 1 else None, Path(path), people))
     return [_clip(rows, skeleton, spec, name, facts) for name, rows in clips.items()]
 
-# %% ../../nbs/data/08_keypoints.ipynb #c011
+# %% ../../nbs/data/08_keypoints.ipynb #c022
 def _clip(rows, skeleton, spec, name, facts):
     "A `Raw` of (number, file, people) rows; rows of one number are one frame."
     from skelnb.data.custom import Raw

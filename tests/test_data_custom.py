@@ -391,3 +391,42 @@ def test_which_files_are_clips(good, tmp_path):
     pd.DataFrame(dict(video=names(), label=list("uvw") * 4)).to_csv(one / "labels.csv", index=False)
     d = prepared(one, "f", pattern=""); assert len(d) == 12 and d.classes == ["u", "v", "w"] and d.meta.frames.tolist() == [12] * 12
     assert read_table(one / "labels.csv").shape == (12, 2)
+
+
+# ---- the command
+
+def test_the_command_shows_first_and_writes_then(good, tmp_path, home):
+    from typer.testing import CliRunner
+    from skelnb.cli import app
+    (tmp_path / "stick.json").write_text(json.dumps(STICK.to_dict()))
+    def run(*args): return CliRunner().invoke(app, ["prepare", "custom", "--src", str(good), *map(str, args)])
+    done = run("--layout", tmp_path / "stick.json", "--dry-run", "--spec", tmp_path / "plan.json", "--units", "m")
+    assert done.exit_code == 0 and "a{label}_s{subject}_t{repeat}" in done.output and "nothing else was written" in done.output and nothing_left(home)
+    done = run("--spec", tmp_path / "plan.json", "--name", "mine", "--missing", "drop", "--set", "confidence=.3", "--quiet")
+    assert done.exit_code == 0 and f"prepared: {home / 'cache' / 'mine-50'}" in done.output and "fold=1/4" in done.output
+    kept = json.loads((home / "cache" / "mine-50" / "data.json").read_text())["source"]["settings"]["spec"]; assert (kept["missing"], kept["confidence"], kept["units"]) == ("drop", 0.3, "m")
+    assert isinstance(load("mine"), SkeletonData) and load("mine").split("subject=2")[1].meta.subject.unique().tolist() == [2]
+    for args, says in (([], "give --name NAME"), (["--name", "a b"], "letters, digits"), (["--name", "x", "--layout", "no.json"], "no such layout"), (["--name", "x", "--spec", tmp_path / "plan.json", "--set", "colour=1"], "unknown"),
+                       (["--name", "x", "--layout", tmp_path / "stick.json", "--units", "miles"], "units: expected one of")):
+        done = run(*args); assert done.exit_code and says in str(done.exception) + done.output, (args, done.output)
+    done = CliRunner().invoke(app, ["prepare", "nw-ucla", "--src", str(good), "--name", "x"]); assert "recordings of your own" in str(done.exception)
+
+
+# ---- whatever the bytes are
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_spoiled_files_never_break_anything_but_with_an_answer(kind, tmp_path, home):
+    g = np.random.default_rng(sorted(FORMS).index(kind)); src = tmp_path / "s"; src.mkdir()
+    for i, n in enumerate(names(4)): FORMS[kind](src / n, clip(i))
+    spec = guess(src, STICK); whole = {p: p.read_bytes() for p in src.iterdir()}
+    for k in range(25):
+        for p, data in whole.items():
+            data = bytearray(data)
+            if k % 3 == 0: data = data[:g.integers(0, len(data))]
+            elif k % 3 == 1: data[g.integers(0, len(data))] = g.integers(0, 256)
+            else: a, b = sorted(g.integers(0, len(data), 2)); data[a:b] = bytes(g.integers(0, 256, min(b - a, 40), dtype=np.uint8))
+            p.write_bytes(bytes(data))
+        for what in (lambda: guess(src, STICK), lambda: preview(src, spec), lambda: prepare_custom(src, spec, "s", frames=5, progress=False)):
+            try: what()
+            except (ReadError, DataError, LayoutError) as e: assert len(str(e)) < 2000
+    assert nothing_left(home) or load("s", frames=5).x.shape[1:] == (3, 5, V, 1) or load("s", frames=5).shape[4] == 2

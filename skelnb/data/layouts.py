@@ -418,7 +418,7 @@ def _body(skeleton, x, labels, inks, left, wide, high, size=10.5, bones=None):
 
 def _page(wide, high, titles, parts, text, more=""):
     head = "".join(f'<text x="{x}" y="16" font-size="13" font-weight="600" fill="#222">{_escape(t)}</text>' for x, t in titles)
-    return Drawing(f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" font-family="system-ui,sans-serif" role="img" aria-label="{_escape(text)}"><rect width="100%" height="100%" fill="#fff"/>{head}{"".join(parts)}{more}</svg>', text)
+    return Drawing(f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" style="max-width:100%;height:auto" font-family="system-ui,sans-serif" role="img" aria-label="{_escape(text)}"><rect width="100%" height="100%" fill="#fff"/>{head}{"".join(parts)}{more}</svg>', text)
 
 # %% ../../nbs/data/09_layouts.ipynb #c033
 def draw_skeleton(

@@ -430,3 +430,11 @@ def test_spoiled_files_never_break_anything_but_with_an_answer(kind, tmp_path, h
             try: what()
             except (ReadError, DataError, LayoutError) as e: assert len(str(e)) < 2000
     assert nothing_left(home) or load("s", frames=5).x.shape[1:] == (3, 5, V, 1) or load("s", frames=5).shape[4] == 2
+
+
+def test_a_file_a_person(tmp_path):
+    for i, n in enumerate(names()):
+        x = clip(i, persons=2); write(tmp_path / "p" / f"{n}_p1.csv", x[:, :1]); write(tmp_path / "p" / f"{n}_p2.csv", x[:9, 1:])
+    d = prepared(tmp_path / "p", pattern="a{label}_s{subject}_t{trial}_p{person}")
+    assert d.shape == (12, 3, 10, V, 2) and d.present.all() and d.meta.frames.tolist() == [12] * 12 and "person" not in d.meta and d.meta["name"][0] == "a01_s01_t01_p" and d.classes == ["1", "2", "3"]
+    assert any("24 files of one person each make 12 clip(s)" in n for n in d.report.notes)

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MISSING', 'UNITS', 'FACTORS', 'KINDS', 'LARGEST_TABLE', 'LARGEST_ARRAY', 'TALL', 'Spec', 'layout_of', 'roles',
-           'read_name', 'guess_pattern', 'list_files', 'Files', 'find_clips', 'read_table', 'plain_joint',
+           'read_name', 'guess_pattern', 'list_files', 'Files', 'find_clips', 'couple', 'read_table', 'plain_joint',
            'joint_index', 'read_columns', 'wide_columns', 'Raw', 'guess_axes', 'read_clips', 'fill', 'tidy', 'extent',
            'guess_units', 'guess_up', 'guess', 'read_classes', 'NoSideTable', 'clip_facts', 'make_clip', 'Preview',
            'preview', 'class_names', 'prepare_custom']
@@ -270,6 +270,20 @@ def _named(root, paths, left, notes):
     again = [k for k, v in short.items() if len(v) > 1]
     if again: notes.append(f"{len(again)} name(s) are there in several folders, e.g. {again[0]}: clips are called by folder and name")
     return {c if again else c.rpartition("/")[2]: [c, v] for c, v in clips.items()}
+
+def couple(
+    found,                      # `Files`
+    pattern,                    # with {person} in it: each file holds one person of a clip
+):                              # `Files`: the persons of a clip together
+    "Files that differ in {person} alone are one clip."
+    rule = _pattern(pattern)
+    if rule is None or "person" not in rule.groupindex: return found
+    clips = {}
+    for name, (full, paths) in found.clips.items():
+        text = full if "/" in pattern else full.rpartition("/")[2]; m = rule.fullmatch(text)
+        if m: name = (text[:m.start("person")] + text[m.end("person"):]).strip("_-. /")
+        clips.setdefault(name, [full, []])[1].extend(paths)
+    return Files(clips, found.tables, found.left, [*found.notes, f"{len(found.clips)} files of one person each make {len(clips)} clip(s)"])
 
 def _one_frame(path):
     "Does a JSON file hold the people of a single frame?"
@@ -710,13 +724,23 @@ def read_clips(
         if spec.form == "keypoints":
             from skelnb.data.keypoints import read_keypoints
             return read_keypoints(paths, spec)
+        if len(paths) > 1: return [_beside([read_clips([p], spec) for p in paths], path)]
         if spec.form == "array": return _array(path, spec)
         return list((_wide if spec.form == "wide" else _long)(read_table(path), spec, path))
     except (ReadError, LayoutError, DataError): raise
     except (MemoryError, RecursionError, OverflowError, ValueError, KeyError, TypeError, IndexError, OSError) as e:
         raise ReadError(path, f"cannot be understood: {formats._say(e)}", "Is it of the same kind as the other files? Correct it, or leave it out") from None
 
-# %% ../../nbs/data/07_custom.ipynb #c053
+# %% ../../nbs/data/07_custom.ipynb #c052
+def _beside(files, path):
+    "One `Raw` of files that hold a person of the clip each; a shorter one ends earlier."
+    if any(len(raws) != 1 for raws in files): raise ReadError(path, "holds several clips, but its name says it is one person of a clip", "Leave {person} out of the pattern")
+    raws = [r[0] for r in files]; T = max(r.x.shape[1] for r in raws); known = any(r.confidence is not None for r in raws)
+    x = [np.pad(r.x, [(0, 0), (0, T - r.x.shape[1]), (0, 0), (0, 0)], constant_values=np.nan) for r in raws]
+    c = [np.pad(np.ones(r.x.shape[1:]) if r.confidence is None else r.confidence, [(0, T - r.x.shape[1]), (0, 0), (0, 0)], constant_values=np.nan) for r in raws] if known else None
+    return Raw(np.concatenate(x, 3), np.concatenate(c, 2) if known else None, "", raws[0].facts)
+
+# %% ../../nbs/data/07_custom.ipynb #c054
 def fill(
     x,                          # (C,T,V,M) float64, NaN where a point is missing
     skeleton,                   # its parents tell where a joint that is never seen is put
@@ -734,7 +758,7 @@ def fill(
     for m in np.flatnonzero(never.any(0)): _to_parent(y[..., m], never[:, m], skeleton)
     return np.where(there[None, :, None], y, 0.)
 
-# %% ../../nbs/data/07_custom.ipynb #c054
+# %% ../../nbs/data/07_custom.ipynb #c055
 def _short_gaps(there, lost, gap):
     "(T,M): frames of a person lost for at most `gap` frames between two in which they are there."
     out = np.zeros_like(there)
@@ -753,7 +777,7 @@ def _to_parent(x, never, skeleton):
         if never[p]: p = int(np.where(never, 10**6, hops[v]).argmin())
         if not never[p]: x[..., v] = x[..., p]
 
-# %% ../../nbs/data/07_custom.ipynb #c056
+# %% ../../nbs/data/07_custom.ipynb #c057
 def tidy(
     raw,                        # `Raw`
     spec,                       # `Spec`
@@ -775,7 +799,7 @@ def tidy(
     x = _metres(x, spec)
     return Recording(x.astype(np.float32), spec.fps, name, dict(raw.facts), skeleton), told
 
-# %% ../../nbs/data/07_custom.ipynb #c057
+# %% ../../nbs/data/07_custom.ipynb #c058
 def _blank(raw, spec):
     "(C,T,V,M) with NaN for every point that is not there or not sure, and the mean confidence."
     x, told = np.array(raw.x, np.float64), {}
@@ -795,7 +819,7 @@ def _persons(x, spec):
     keep = np.sort(order) if frames[np.sort(order)[0]] else order
     return x[..., keep], int((frames > 0).sum() - (frames[keep] > 0).sum())
 
-# %% ../../nbs/data/07_custom.ipynb #c058
+# %% ../../nbs/data/07_custom.ipynb #c059
 TALL = 1.7                      # metres: what pixels are scaled to
 
 def extent(x):
@@ -818,7 +842,7 @@ def _turn(up, to):
     from dataclasses import replace
     return None if up == to else (replace(NTU25, up=to).upright.T @ replace(NTU25, up=up).upright).astype(np.float64)
 
-# %% ../../nbs/data/07_custom.ipynb #c060
+# %% ../../nbs/data/07_custom.ipynb #c061
 def guess_units(
     x,                          # (C,T,V,M), NaN or zero where nothing is
 ):                              # (units, why)
@@ -849,7 +873,7 @@ def guess_up(
     c = int(np.abs(mean).argmax()); sure = float(abs(mean[c]) / np.linalg.norm(mean))
     return ("-" if mean[c] < 0 else "") + "xyz"[c], f"from legs to head it is {mean[c]:+.3g} units along {'xyz'[c]}" + (", not much more than along another axis" if sure < .8 else ""), sure
 
-# %% ../../nbs/data/07_custom.ipynb #c062
+# %% ../../nbs/data/07_custom.ipynb #c063
 def _spread(items, n):
     "At most n of a list, from its beginning to its end."
     items = list(items)
@@ -863,7 +887,7 @@ def guess(
     **told,                     # fields of `Spec` that are known
 ):                              # `Spec`
     "What can be seen of a folder of recordings: nothing is written. What is told wins over what is seen."
-    skeleton = layout_of(layout); found = find_clips(folder, files, labels)
+    skeleton = layout_of(layout); found = couple(find_clips(folder, files, labels), told.get("pattern", ""))
     if not found.clips: raise ReadError(folder, "holds no file that could be a clip" + (f": {len(found.left)} others, e.g. {next(iter(found.left))} ({next(iter(found.left.values()))})" if found.left else ", it is empty"), f"Expected files that end in {', '.join(KINDS)}; give files= their pattern")
     spec = Spec(files=files, labels=str(labels) if labels else "")
     if unknown := set(told) - {f.name for f in fields(Spec)}: raise DataError(f"a plan of reading has no field {sorted(unknown)[0]!r}; it has {', '.join(f.name for f in fields(Spec))}")
@@ -877,7 +901,7 @@ def guess(
     _guess_facts(folder, found, spec, told); _guess_numbers(folder, found, spec, told)
     return _checked(spec)
 
-# %% ../../nbs/data/07_custom.ipynb #c063
+# %% ../../nbs/data/07_custom.ipynb #c064
 def _form(path, skeleton, spec, paths):
     "Fill in form, layout, columns, key, axes and facts from one file."
     kind = KINDS[path.suffix.lower()]
@@ -906,13 +930,13 @@ def _form(path, skeleton, spec, paths):
         return
     raise error
 
-# %% ../../nbs/data/07_custom.ipynb #c064
+# %% ../../nbs/data/07_custom.ipynb #c065
 def _third_is_confidence(x):
     "Is the third of three coordinates a number from 0 to 1 beside pixels?"
     z = x[2][np.isfinite(x[2])]; size = extent(x[:2])
     return bool(z.size) and 0 <= z.min() and z.max() <= 1.0001 and bool(size.any()) and float(np.median(size[size > 0])) > 20
 
-# %% ../../nbs/data/07_custom.ipynb #c065
+# %% ../../nbs/data/07_custom.ipynb #c066
 def _form_table(table, skeleton, spec, path):
     "Fill in what the columns of a table are."
     names = list(table); role = roles([n for n in names if isinstance(n, str)])
@@ -930,7 +954,7 @@ def _form_table(table, skeleton, spec, path):
     spec.facts = {k: role[k] for k in FACTORS if k in role}
     spec.why["form"] = f"{'one row a joint' if spec.form == 'long' else 'one row a frame'}, {len(table):,} rows, {len(names)} columns" + "".join(f"; {n}" for n in notes)
 
-# %% ../../nbs/data/07_custom.ipynb #c066
+# %% ../../nbs/data/07_custom.ipynb #c067
 def _known(joints, path):
     "The known layout with these joints (names, numbers from 0 or 1), or that many columns."
     if isinstance(joints, int): fits = [s for s in LAYOUTS.values() if joints % (3 * len(s)) == 0 and joints // (3 * len(s)) <= 2]
@@ -939,7 +963,7 @@ def _known(joints, path):
     what = f"{joints} columns without names" if isinstance(joints, int) else f"{len(joints)} joints ({', '.join(map(str, joints[:8]))}{', ...' * (len(joints) > 8)})"
     raise ReadError(path, f"has {what}, which is {'more than one' if fits else 'no'} known layout", f"Give layout=: a layout file, or one of {', '.join(LAYOUTS)}")
 
-# %% ../../nbs/data/07_custom.ipynb #c067
+# %% ../../nbs/data/07_custom.ipynb #c068
 def _guess_facts(folder, found, spec, told):
     "Pattern of the names, folders, side table."
     names = [c for c, _ in found.clips.values()]
@@ -970,7 +994,7 @@ def _column_names(folder, found, column):
 
 def _bare(name): return os.path.splitext(name)[0] if os.path.splitext(name)[1].lower() in KINDS else name
 
-# %% ../../nbs/data/07_custom.ipynb #c068
+# %% ../../nbs/data/07_custom.ipynb #c069
 def read_classes(path):
     "{label: name} of a table of two columns, or the names of a list, one a line."
     if KINDS.get(Path(path).suffix.lower()) == "text" and not _separator(_lines(path)): return [l.strip() for _, l in _lines(path)]
@@ -978,7 +1002,7 @@ def read_classes(path):
     if table.shape[1] != 2: raise ReadError(path, f"has {table.shape[1]} columns", "Expected two: label and name")
     return {str(_value(a)): str(b) for a, b in zip(table.iloc[:, 0], table.iloc[:, 1])}
 
-# %% ../../nbs/data/07_custom.ipynb #c069
+# %% ../../nbs/data/07_custom.ipynb #c070
 def _named_classes(path, found):
     "{label: name} of a table with a row a class; {} where it is none."
     try: table = read_table(path)
@@ -989,7 +1013,7 @@ def _named_classes(path, found):
     fits = pd.api.types.is_integer_dtype(table[a]) and table[a].is_unique and table[b].is_unique and not any(os.path.splitext(str(v))[0].lower() in clips for v in table[b])
     return {str(k): str(v) for k, v in zip(table[a], table[b])} if fits else {}
 
-# %% ../../nbs/data/07_custom.ipynb #c070
+# %% ../../nbs/data/07_custom.ipynb #c071
 def _folder_role(values, said, before):
     "What the folders of one level stand for: label, subject, camera, or ''."
     if len(values) < 2: return ""
@@ -1016,7 +1040,7 @@ def _guess_numbers(folder, found, spec, told):
         if sure < .6: spec.up = "-y" if spec.dims == 2 else skeleton.up; spec.why["up"] += f"; taken as {'pictures have it' if spec.dims == 2 else 'the layout says'}"
     if spec.dims == 2 and spec.up[-1] == "z": spec.up = "-y"
 
-# %% ../../nbs/data/07_custom.ipynb #c072
+# %% ../../nbs/data/07_custom.ipynb #c073
 def _side(path, found, spec):
     "({clip: {factor: value}}, notes): the side table, its rows matched with clips by name, or one by one by order."
     table = read_table(path); clips = list(found.clips); full = {c: found.clips[c][0] for c in clips}
@@ -1042,7 +1066,7 @@ def _side(path, found, spec):
     if twice: raise ReadError(path, f"{formats._short(str(twice[0]))} is the name of several files", "Write the folder before the name, as walk/clip1")
     return out, [f"{lost} of its {len(table)} rows name no clip that is there"] if lost else []
 
-# %% ../../nbs/data/07_custom.ipynb #c073
+# %% ../../nbs/data/07_custom.ipynb #c074
 class NoSideTable(ReadError):
     "A table that says nothing about the clips that are there."
 
@@ -1052,7 +1076,7 @@ def _by_order(table, clips, path):
     if len(table) != len(clips): raise NoSideTable(path, f"{len(table)} labels for {len(clips)} clips", "One line a clip, in the order of names; better, a column with the names of the files")
     return {c: dict(label=_value(v)) for c, v in zip(clips, table.iloc[:, 0])}, ["labels are dealt to clips in the order of names: nothing in it says which is whose"]
 
-# %% ../../nbs/data/07_custom.ipynb #c074
+# %% ../../nbs/data/07_custom.ipynb #c075
 def _sides(folder, found, spec):
     "(what the side table says of every clip, notes); clips are named by files, or by the column that names them."
     if not spec.labels: return {}, []
@@ -1074,7 +1098,7 @@ def clip_facts(
     table = side.get(name, {}); out = folders | (raw.facts if raw else {}) | says
     if "label" in out and "label" in table and type(out["label"]) is type(table["label"]) and str(out["label"]).lower() != str(table["label"]).lower():
         raise DataError(f"{name}: its name or file says label {out['label']}, the table {spec.labels} says {table['label']}; is the table off by a line? Correct it, or use one of the two (pattern='' or labels='')")
-    return {k: v for k, v in (out | table).items() if v != ""} | ({"_label": out["label"]} if {"label"} <= out.keys() & table.keys() else {})
+    return {k: v for k, v in (out | table).items() if v != "" and k != "person"} | ({"_label": out["label"]} if {"label"} <= out.keys() & table.keys() else {})
 
 def _agree(pairs, spec):
     "Labels of two kinds (numbers in names, words in the table) must go together."
@@ -1082,7 +1106,7 @@ def _agree(pairs, spec):
     for name, a, b in pairs:
         if seen.setdefault(a, (b, name))[0] != b: raise DataError(f"{spec.labels} says {b!r} of {name} and {seen[a][0]!r} of {seen[a][1]}, but the names of both say label {a}; is the table off by a line? Correct it, or use one of the two (pattern='' or labels='')")
 
-# %% ../../nbs/data/07_custom.ipynb #c076
+# %% ../../nbs/data/07_custom.ipynb #c077
 def _every(folder, found, spec, side, some=None):
     "(name, file, Recording or None, told or ReadError) of every clip; `some`: names of entries to look at."
     used = set()
@@ -1100,7 +1124,7 @@ def _every(folder, found, spec, side, some=None):
             except ReadError as e: yield name, paths[0], None, e; continue
             r.meta = facts; yield name, paths[0], r, told
 
-# %% ../../nbs/data/07_custom.ipynb #c077
+# %% ../../nbs/data/07_custom.ipynb #c078
 def make_clip(
     r,                          # `Recording`
     spec,                       # `Spec`
@@ -1123,7 +1147,7 @@ def _odd(bones, names):
     off = np.abs(np.log((b[:, use] + 1e-3) / middle[use])) > np.log(2.5)
     return [n for n, share in zip(names, off.mean(1)) if share > .3]
 
-# %% ../../nbs/data/07_custom.ipynb #c079
+# %% ../../nbs/data/07_custom.ipynb #c080
 class Preview:
     "What was understood of a folder. Prints itself; in a notebook the first clips move below. `.problems` should be empty."
     def __init__(self, folder, spec): self.folder, self.spec, self.problems, self.notes, self.clips, self.recordings, self.facts = Path(folder), spec, [], [], 0, [], {}
@@ -1152,14 +1176,14 @@ class Preview:
         print(self)
         if self.recordings: display(player([r.x for r in self.recordings[:3]], self.recordings[0].skeleton, [r.name for r in self.recordings[:3]], width=220, height=260))
 
-# %% ../../nbs/data/07_custom.ipynb #c080
+# %% ../../nbs/data/07_custom.ipynb #c081
 def preview(
     folder,                     # of the recordings
     spec,                       # `Spec`
     some=24,                    # entries to read; names are looked at in all
 ):                              # `Preview`
     "What `prepare_custom` would understand. Nothing is written."
-    p = Preview(folder, spec); found = find_clips(folder, spec.files, spec.labels); p.clips, p.missing = len(found.clips), 0.; p.notes += found.notes
+    p = Preview(folder, spec); found = couple(find_clips(folder, spec.files, spec.labels), spec.pattern); p.clips, p.missing = len(found.clips), 0.; p.notes += found.notes
     if not found.clips: raise ReadError(folder, f"holds no clip named like {spec.files}", "Give files= the pattern of the recordings")
     for why in dict.fromkeys(found.left.values()): p.notes.append(f"{list(found.left.values()).count(why):,} file(s) left out: {why}")
     try: side, notes = _sides(folder, found, spec); p.notes += notes
@@ -1172,7 +1196,7 @@ def preview(
     _judge(p, spec)
     return p
 
-# %% ../../nbs/data/07_custom.ipynb #c081
+# %% ../../nbs/data/07_custom.ipynb #c082
 def _look(p, folder, found, spec, side, some, bones, told):
     "Names of all entries, numbers of some."
     pairs, wrong = [], []
@@ -1188,7 +1212,7 @@ def _look(p, folder, found, spec, side, some, bones, told):
         if name not in found.clips: p.facts.pop(name.rpartition("-")[0], None)
     if failed: p.problems.append(f"{len(failed)} of {len(failed) + len(p.recordings)} clips looked at cannot be read, e.g. {failed[0][0]}: {failed[0][1].problem}. {failed[0][1].remedy}")
 
-# %% ../../nbs/data/07_custom.ipynb #c082
+# %% ../../nbs/data/07_custom.ipynb #c083
 def _judge(p, spec):
     "What should be looked at before going on."
     known = sum("label" in f for f in p.facts.values())
@@ -1204,7 +1228,7 @@ def _judge(p, spec):
         axis, why, sure = guess_up(np.concatenate([r.x[..., :1] for r in p.recordings], 1), p.recordings[0].skeleton)
         if sure > .8 and axis != spec.layout["up"]: p.problems.append(f"up={spec.up!r} was told, but heads are not above feet along it ({why}, after turning)")
 
-# %% ../../nbs/data/07_custom.ipynb #c084
+# %% ../../nbs/data/07_custom.ipynb #c085
 def _check_name(name):
     "A name by which `load` finds the set."
     if not re.fullmatch(r"[\w-]{1,100}", str(name), re.ASCII): raise DataError(f"name: expected letters, digits, - and _, got {str(name)[:60]!r}")
@@ -1231,7 +1255,7 @@ def class_names(
 
 assert class_names([3, 1, 3])[0].tolist() == [1, 0, 1] and class_names(["b", "a"])[1] == ["a", "b"] and class_names([1, 0], ["x", "y", "z"])[1] == ["x", "y", "z"]
 
-# %% ../../nbs/data/07_custom.ipynb #c085
+# %% ../../nbs/data/07_custom.ipynb #c086
 def prepare_custom(
     folder,                     # of the recordings
     spec,                       # `Spec` (or its dict): from `guess`, looked at with `preview`
@@ -1244,7 +1268,7 @@ def prepare_custom(
     from skelnb.data.dataset import _home
     spec = _checked(Spec.from_dict(spec if isinstance(spec, dict) else spec.to_dict())); _check_name(name); folder = Path(folder)
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1: raise DataError(f"frames: expected a whole number of 1 or more, got {frames!r}")
-    found = find_clips(folder, spec.files, spec.labels)
+    found = couple(find_clips(folder, spec.files, spec.labels), spec.pattern)
     if not found.clips: raise ReadError(folder, f"holds no clip named like {spec.files}", "Give files= the pattern of the recordings")
     side, notes = _sides(folder, found, spec); out = Path(out if out is not None else _home(name, frames)).absolute()
     if folder.absolute().resolve() in out.resolve().parents or folder.absolute().resolve() == out.resolve(): raise DataError(f"{out} is inside the folder of the recordings; choose another out=")
@@ -1260,7 +1284,7 @@ def _too_few(folder, rows, skipped):
     for _, w in skipped.values(): kinds[re.sub(r"[\d.]+", "#", w)] = kinds.get(re.sub(r"[\d.]+", "#", w), 0) + 1
     return ReadError(folder, f"only {len(rows)} of {len(rows) + len(skipped)} clips can be read, so nothing was written; {max(kinds.values())} for one reason, e.g. {file}: {why[:240]}", "Look at preview(folder, spec), and correct the spec or the files")
 
-# %% ../../nbs/data/07_custom.ipynb #c086
+# %% ../../nbs/data/07_custom.ipynb #c087
 def _write_clips(file, clips, spec, frames, progress, name, total):
     "Every usable clip, preprocessed, into one file: (rows of the table, fingerprints, {clip: [kind, why]}, bone lengths)."
     from tqdm.auto import tqdm
@@ -1281,7 +1305,7 @@ def _write_clips(file, clips, spec, frames, progress, name, total):
             keep = [i for i, r in enumerate(rows) if r["_label"] is not None]; rows, prints, bones = [rows[i] for i in keep], [prints[i] for i in keep], [bones[i] for i in keep]
     return rows, prints, skipped, bones
 
-# %% ../../nbs/data/07_custom.ipynb #c087
+# %% ../../nbs/data/07_custom.ipynb #c088
 def _report(name, out, rows, prints, skipped, found, notes, spec, frames, bones):
     "The `Report`; rows learn whose copies they are."
     first = {}

@@ -397,17 +397,17 @@ def _columns(y, top, bottom, least):
     return out
 
 # %% ../../nbs/data/09_layouts.ipynb #c032
-def _body(skeleton, x, labels, inks, left, wide, high, size=10.5, bones=None):
+def _body(skeleton, x, labels, inks, left, wide, high, size=10, bones=None):
     "One body with a label for every joint, in columns on both sides. SVG text."
     at = _seen(skeleton, x); fine = np.isfinite(at).all(1); low, top = (np.nanmin(at, 0), np.nanmax(at, 0)) if fine.any() else (np.zeros(2), np.ones(2))
-    scale = min((high - 60) / max(top[1] - low[1], 1e-9), .34 * wide / max(top[0] - low[0], 1e-9))
+    scale = min((high - 60) / max(top[1] - low[1], 1e-9), (wide - 330) / max(top[0] - low[0], 1e-9))
     at = (at - (low + top) / 2) * [scale, -scale] + [left + wide / 2, high / 2 + 12]
     out = [f'<path d="M{at[j, 0]:.1f} {at[j, 1]:.1f}L{at[p, 0]:.1f} {at[p, 1]:.1f}" stroke="#b9c3ca" stroke-width="5" stroke-linecap="round"/>' for j, p in (skeleton.bones if bones is None else bones) if fine[j] and fine[p]]
     sides = np.where(fine, at[:, 0] > np.nanmedian(at[fine, 0]) if fine.any() else False, False)
     for right in (False, True):
         js = [j for j in range(len(skeleton)) if fine[j] and sides[j] == right]
         ys = _columns([at[j, 1] for j in js], 34, high - 14, size + 2.5)
-        lx = left + wide - 170 if right else left + 170
+        lx = left + wide - 148 if right else left + 148
         for j, y in zip(js, ys):
             out.append(f'<path d="M{at[j, 0]:.1f} {at[j, 1]:.1f}L{lx + (-14 if right else 14)} {y:.1f}L{lx + (-3 if right else 3)} {y:.1f}" fill="none" stroke="{inks[j]}" stroke-opacity=".35" stroke-width=".8"/>')
             out.append(f'<text x="{lx}" y="{y + 3.5:.1f}" text-anchor="{"start" if right else "end"}" font-size="{size}" fill="{inks[j]}">{_escape(labels[j])}</text>')
@@ -435,15 +435,15 @@ def draw_skeleton(
 
 def _draw_mapping(self,
     frame=None,         # (V,2|3) own joints, or a clip (C,T,V,M); None: a standing body
-    wide=1080, high=520,
+    wide=920, high=480,
 ):                      # `Drawing`: left the own joints, right what the weights are shown
     "Both bodies side by side. A wrong name shows as a bone that goes astray on the right."
     s, t = self.source, self.target
     x = _one_frame(s, frame); means = np.stack([np.nan_to_num(x).T @ row if np.isfinite(x[row != 0]).all() and row.any() else np.full(3, np.nan) for row in self.matrix])
-    used = self.matrix.any(0); left = [u if len(u) < 29 else u[:27] + "\u2026" for u in s.names]
+    used = self.matrix.any(0); left = [u if len(u) < 28 else u[:26] + "\u2026" for u in s.names]
     right = [n if self.how[n] == "name" else f"{n} \u2190 {' + '.join(r) if (r := self.recipes[n]) else 'nothing'}" for n in t.names]
-    right = [l if len(l) < 29 else l[:27] + "\u2026" for l in right]
-    key = "".join(f'<circle cx="{wide / 2 + 10 + 175 * i}" cy="{high + 12}" r="4" fill="{_INK[h]}"/><text x="{wide / 2 + 18 + 175 * i}" y="{high + 16}" font-size="11" fill="#333">{text}</text>'
+    right = [l if len(l) < 28 else l[:26] + "\u2026" for l in right]
+    key = "".join(f'<circle cx="{wide / 2 + 10 + (0, 80, 260)[i]}" cy="{high + 12}" r="4" fill="{_INK[h]}"/><text x="{wide / 2 + 18 + (0, 80, 260)[i]}" y="{high + 16}" font-size="11" fill="#333">{text}</text>'
                   for i, (h, text) in enumerate((("name", "by name"), ("made", "mean or copy of neighbours"), ("parent", "on the nearest joint"))))
     up = [_body(s, x, left, ["#333" if on else "#b0b0aa" for on in used], 0, wide / 2, high), _body(t, means, right, [_INK[self.how[n]] for n in t.names], wide / 2, wide / 2, high)]
     return _page(wide, high + 24, [(10, f"{s.name}: yours (grey: not used)"), (wide / 2 + 10, f"{t.name}: what it becomes")], up, repr(self), key)

@@ -305,11 +305,20 @@ def table_html(table, datasets=("synthetic-small", "nw-ucla"), seeds=(0, 1, 2), 
     return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + (f'<p style="font:13px sans-serif;max-width:60em">{html.escape(table.note)}</p>' if table.note else "")
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c028
+def _picture(**how):
+    "A matplotlib figure that shows itself in a notebook although nobody imported pyplot."
+    import io
+    from matplotlib.figure import Figure
+    class Picture(Figure):
+        def _repr_png_(self):
+            kept = io.BytesIO(); self.savefig(kept, format="png", dpi=80, facecolor="white")
+            return kept.getvalue()
+    return Picture(**how)
+
 def figure(table, data="synthetic-small", columns=None, seeds=(0, 1, 2), split=None, results=None):
     "Published on the left, ours on the right, row for row, each with an axis of its own; small dots are seeds, the bar their mean, controls are grey. A matplotlib figure."
-    from matplotlib.figure import Figure
     rows, columns = [r for r in table.rows if r.method] + controls_of(table), columns or table.columns[:2]
-    fig = Figure(figsize=(10, .9 + .27 * len(rows)), layout="constrained")
+    fig = _picture(figsize=(10, .9 + .27 * len(rows)), layout="constrained")
     left, right = fig.subplots(1, 2, sharey=True)
     for column, mark, colour in zip(columns, "oDs^", ("#0072b2", "#56b4e9", "#009e73", "#cc79a7")):
         shown = [(r.paper[column], i) for i, r in enumerate(rows) if column in r.paper]
@@ -321,5 +330,5 @@ def figure(table, data="synthetic-small", columns=None, seeds=(0, 1, 2), split=N
     left.set_yticks(range(len(rows)), [r.label for r in rows]); left.invert_yaxis()
     for ax, title in ((left, f"published: {table.source}"), (right, f"ours: {data}")):
         ax.set_title(title, fontsize=10); ax.grid(color="0.93"); ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=9)
-    if left.get_legend_handles_labels()[0]: left.legend(fontsize=8, frameon=False)
+    if left.get_legend_handles_labels()[0]: fig.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8, frameon=False)
     return fig

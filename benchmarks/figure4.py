@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 import skelnb
 from skelnb.data.dataset import data_dir
 from skelnb.evaluate.clusters import clusters
-from skelnb.evaluate.experiment import digest, parts_of
+from skelnb.evaluate.experiment import digest, parts_of, results_dir
 from skelnb.evaluate.features import Features, features
 from skelnb.evaluate.fusion import side_by_side
 from skelnb.evaluate.tables import TABLES, trial_of
@@ -77,7 +77,7 @@ def main(arguments=None):
     ask.add_argument("--split", default=None, help="default: the set's usual one")
     ask.add_argument("--seed", type=int, default=0, help="which of the runs")
     ask.add_argument("--runs", type=type(data_dir()), default=data_dir() / "runs", help="folder of the weights")
-    ask.add_argument("--out", type=type(data_dir()), default=data_dir() / "results", help="folder to write to")
+    ask.add_argument("--out", type=type(data_dir()), default=results_dir(), help="folder to write to")
     ask.add_argument("--check", action="store_true", help="only say which runs are there")
     asked = ask.parse_args(arguments)
     there = {r.label: (r, *finished(r, asked.data, asked.seed, asked.split, asked.runs)) for r in TABLES["acl-fig4"].rows}

@@ -142,7 +142,7 @@ def home(tmp_path_factory):
     "The owners' files of two sets, made up, as `skelnb prepare` leaves them: of NTU 6 clips train and 2 test, of two persons."
     folder = tmp_path_factory.mktemp("papers")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SKELNB_HOME", str(folder))
+        patch.setenv("SKELNB_HOME", str(folder)); patch.setenv("SKELNB_RESULTS", str(folder / "results"))
         studio = synthesize(n_subjects=4, n_cameras=1, n_repeats=1, n_setups=1, classes=["kick", "handshake"])
         studio.write_ntu(folder / "ntu", progress=False); studio.write_pku(folder / "pku", per_recording=2, progress=False)
         for name, raw in (("ntu60", "ntu"), ("pku1", "pku")): prepare(name, folder / raw, missing=False, workers=1, progress=False)

@@ -22,7 +22,7 @@ def home(clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     clips.save(folder / "cache" / "nw-ucla-25")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SKELNB_HOME", str(folder))
+        patch.setenv("SKELNB_HOME", str(folder)); patch.setenv("SKELNB_RESULTS", str(folder / "results"))
         experiment._PARTS.clear()
         yield folder
     experiment._PARTS.clear()

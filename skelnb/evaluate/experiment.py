@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['PASSES', 'SETS', 'CONTROLS', 'TARGET', 'PROTOCOLS', 'FAILURES', 'ExperimentError', 'budget', 'Trial', 'target_of',
-           'digest', 'trial_file', 'stored', 'pack', 'unpack', 'pack_labels', 'unpack_labels', 'summary', 'subsets',
-           'frozen', 'control_clips', 'join', 'parts_of', 'encoders_of', 'by_stream', 'work', 'measured', 'about',
-           'run']
+           'digest', 'results_dir', 'trial_file', 'stored', 'pack', 'unpack', 'pack_labels', 'unpack_labels', 'summary',
+           'subsets', 'frozen', 'control_clips', 'join', 'parts_of', 'encoders_of', 'by_stream', 'work', 'measured',
+           'about', 'run']
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c004
 import base64
@@ -105,11 +105,18 @@ def _shape_only(made, control):
     settings = {k: v for k, v in made.to_dict()["settings"].items() if k in kept[:1] + kept[1:] * (control == "untrained")}
     return {"method": made.method if control == "untrained" else control, "data": made.data, "settings": settings, "plan": {}}
 
+def results_dir():
+    "Where numbers are kept: $SKELNB_RESULTS, else data/results of the checkout (they are committed), else below `data_dir`."
+    if os.environ.get("SKELNB_RESULTS"): return Path(os.environ["SKELNB_RESULTS"]).expanduser()
+    import skelnb
+    root = Path(skelnb.__file__).resolve().parent.parent
+    return (root / "data" if (root / "settings.ini").is_file() else data_dir()) / "results"
+
 def trial_file(trial, results=None):
     "Where a trial's numbers are: data/results/trials/<what>-<seed>-<hash>.json."
     t = trial
     what = [t.method] if t.control in (None, "raw") else [t.control, t.method]
-    return Path(results or data_dir() / "results") / "trials" / f"{'-'.join([*what, t.data, t.protocol, str(t.seed), t.hash])}.json"
+    return Path(results or results_dir()) / "trials" / f"{'-'.join([*what, t.data, t.protocol, str(t.seed), t.hash])}.json"
 
 def stored(trial, results=None):
     "The numbers of a trial, or None where it has not been run."

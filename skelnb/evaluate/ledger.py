@@ -9,9 +9,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
-from ..data.dataset import data_dir
 from ..train.checkpoint import write_json
-from .experiment import ExperimentError, stored, unpack, unpack_labels
+from .experiment import results_dir, ExperimentError, stored, unpack, unpack_labels
 from .tables import THREE, TABLES, trial_of
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c006
@@ -154,7 +153,8 @@ CLAIMS += [
 def write_ledger(datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), results=None, draws=10_000):
     "Judge every claim on every set where its runs are there; data/results/ledger.json."
     made = [line for data in datasets for c in CLAIMS if (line := judge(c, data, results=results, draws=draws))]
-    write_json(Path(results or data_dir() / "results") / "ledger.json", made)
+    folder = Path(results or results_dir()); folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "ledger.json", made)
     return made
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c017
@@ -162,7 +162,7 @@ COLOURS = {"holds": "#0072b2", "does not hold": "#d55e00", "undecided": "#888888
 
 def read_ledger(ids=None, results=None):
     "The stored lines, all or those of some claims; an empty list where nothing has been judged."
-    file = Path(results or data_dir() / "results") / "ledger.json"
+    file = Path(results or results_dir()) / "ledger.json"
     lines = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     return lines if ids is None else [line for line in lines if line["id"].split(",")[0] in set(map(str, ids))]
 

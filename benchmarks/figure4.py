@@ -10,7 +10,6 @@ k-means with ten starts. NMI is measured on all classes, on all test clips of th
 """
 
 import argparse
-import json
 import platform
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['NTU_TRAIN_SUBJECTS', 'PROTOCOLS', 'GROUPS', 'FORMAT', 'REAL', 'DataError', 'FolderError', 'SkeletonData', 'factors',
-           'split_of', 'atomic_folder', 'data_dir', 'from_recordings', 'load']
+           'split_of', 'atomic_folder', 'checkout_data', 'data_dir', 'from_recordings', 'load']
 
 # %% ../../nbs/data/04_dataset.ipynb #c008
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ def _check_finite(x, names, skeleton, where, block=1024):
         raise DataError(f"{where}: clip {i} ({names.iloc[i]}), frame {t}, person {m}, joint {v} ({skeleton.names[v]}): coordinate {'xyz'[c] if c < 3 else c} is {x[i, c, t, v, m]}; "
                         "write a person who was not seen as zeros, fill single joints by interpolation, or leave the clip out")
 
-# %% ../../nbs/data/04_dataset.ipynb #c012a
+# %% ../../nbs/data/04_dataset.ipynb #c012
 def _labels(y, name):
     "(N,) int64 from whatever labels were given."
     y = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
@@ -70,7 +70,7 @@ def _tensor(a):
     import torch
     return torch.from_numpy(a)
 
-# %% ../../nbs/data/04_dataset.ipynb #c012
+# %% ../../nbs/data/04_dataset.ipynb #c013
 class SkeletonData:
     "Clips of one length with their labels: what training and every evaluation take."
     def __init__(self,
@@ -118,7 +118,7 @@ class SkeletonData:
         found = ", ".join(f"{self.meta[c].nunique()} {c}s" for c in ("subject", "camera", "setup") if c in self.meta)
         return f"SkeletonData({self.name!r}: {N} clips x {C} coordinates x {T} frames x {V} joints ({self.skeleton.name}) x {M} person(s); {len(self.classes)} classes" + (f"; {found})" if found else ")")
 
-# %% ../../nbs/data/04_dataset.ipynb #c013
+# %% ../../nbs/data/04_dataset.ipynb #c014
 def _index(self, index):
     "Whatever numpy or torch can index with, as something numpy can."
     if isinstance(index, (slice, int, np.integer)): return index
@@ -150,7 +150,7 @@ def _subset(self,
     return s
 SkeletonData.subset = _subset
 
-# %% ../../nbs/data/04_dataset.ipynb #c016
+# %% ../../nbs/data/04_dataset.ipynb #c017
 NTU_TRAIN_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,               # NTU RGB+D 60
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103)   # + NTU RGB+D 120
 _NTU = dict(xsub=lambda m: m.subject.isin(NTU_TRAIN_SUBJECTS),
@@ -171,7 +171,7 @@ PROTOCOLS = {
 # Whom `val` holds out where the performer is not known: in PKU-MMD I, blocks of ten recordings.
 GROUPS = dict.fromkeys(["pku1", "pku1-pairs"], ("recording", lambda m: (m.recording - 1) // 10))
 
-# %% ../../nbs/data/04_dataset.ipynb #c017
+# %% ../../nbs/data/04_dataset.ipynb #c018
 def factors(
     names,                  # names of clips or recordings: S001C002P003R002A013, 0291-L, F291V001C012L001, A01N02-L, a01_s01_e00_v01, ...
 ):                          # DataFrame: name, label (where the name says it), subject, camera, setup, repeat, recording
@@ -199,7 +199,7 @@ def split_of(
     if side.shape != (len(meta),): raise DataError(f"{_called(protocol)} gave {side.shape} answers for {len(meta)} clips")
     return side
 
-# %% ../../nbs/data/04_dataset.ipynb #c018
+# %% ../../nbs/data/04_dataset.ipynb #c019
 _LIKE = dict(ntu=r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", pku1=r"F\d{3}V\d{3}C\d{3}L\d{3}", pku2=r"A\d{3}N\d{3}V\d{3}C\d{3}L\d{3}")
 
 def _rules(data):
@@ -218,7 +218,7 @@ def _rule(self, protocol):
     try: return split_of(self.meta, protocol, _rules(self))
     except DataError as e: raise DataError(f"{self.name}: {e}") from None
 
-# %% ../../nbs/data/04_dataset.ipynb #c019
+# %% ../../nbs/data/04_dataset.ipynb #c020
 def _split(self,
     protocol,               # one of `data.protocols()`, or a function meta -> True for training clips
     val=0.,                 # fraction of the training subjects to hold out
@@ -245,7 +245,7 @@ def _protocols(self):
     return list(_rules(self))
 SkeletonData.protocols = _protocols
 
-# %% ../../nbs/data/04_dataset.ipynb #c022
+# %% ../../nbs/data/04_dataset.ipynb #c023
 def _alive(pid):
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
@@ -285,7 +285,7 @@ def atomic_folder(folder):
     except OSError as e: raise FolderError(f"{folder}: could not be written to the end ({e.strerror or e}); nothing of it is kept. Is the disk full?") from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../../nbs/data/04_dataset.ipynb #c023
+# %% ../../nbs/data/04_dataset.ipynb #c024
 FORMAT = "skelnb-data-1"
 
 def _save(self,
@@ -310,7 +310,7 @@ def _write_table(tmp, name, shape, y, present, meta, skeleton, classes, about):
     about = dict(format=FORMAT, name=name, shape=list(shape), classes=classes, skeleton=skeleton.to_dict()) | about
     (tmp / "data.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
-# %% ../../nbs/data/04_dataset.ipynb #c024
+# %% ../../nbs/data/04_dataset.ipynb #c025
 def _about(folder):
     "data.json of a folder, or a `FolderError` that says what is there instead."
     folder = Path(folder)
@@ -344,17 +344,21 @@ def _open(
     return SkeletonData(x, y, present, meta, skeleton, classes, name, check=False)
 SkeletonData.open = staticmethod(_open)
 
-# %% ../../nbs/data/04_dataset.ipynb #c027
+# %% ../../nbs/data/04_dataset.ipynb #c028
+def checkout_data():
+    "data/ of the checkout that this package runs from; None where it was installed without one."
+    import skelnb
+    root = Path(skelnb.__file__).resolve().parent.parent
+    return root / "data" if (root / "settings.ini").is_file() and (root / "nbs").is_dir() else None
+
 def data_dir():
     "Where data sets are kept: $SKELNB_HOME, else data/ of the checkout, else ~/.cache/skelnb."
     if os.environ.get("SKELNB_HOME"): return Path(os.environ["SKELNB_HOME"]).expanduser()
-    import skelnb
-    root = Path(skelnb.__file__).resolve().parent.parent
-    return root / "data" if (root / "settings.ini").is_file() and (root / "nbs").is_dir() else Path.home() / ".cache" / "skelnb"
+    return checkout_data() or Path.home() / ".cache" / "skelnb"
 
 def _home(name, frames): return data_dir() / "cache" / f"{name}-{frames}"
 
-# %% ../../nbs/data/04_dataset.ipynb #c028
+# %% ../../nbs/data/04_dataset.ipynb #c029
 REAL = ("nw-ucla", "ntu60", "ntu120", "pku1", "pku2", "pku1-pairs")     # sets that `prepare` writes and `load` finds by name
 
 def from_recordings(
@@ -377,7 +381,7 @@ def from_recordings(
     meta = pd.DataFrame(rows)
     return SkeletonData(x, meta.pop("y"), None, meta, recordings[0].skeleton, classes, name)
 
-# %% ../../nbs/data/04_dataset.ipynb #c030
+# %% ../../nbs/data/04_dataset.ipynb #c031
 def _synthesised(name, frames):
     "A set of the studio, made on first use and kept under a name that changes with the studio's code."
     from skelnb.data import synthetic
@@ -397,7 +401,7 @@ def _synthesised(name, frames):
         warnings.warn(f"the synthetic set could not be kept ({e}); it stays in memory", stacklevel=3)
         return data
 
-# %% ../../nbs/data/04_dataset.ipynb #c031
+# %% ../../nbs/data/04_dataset.ipynb #c032
 def load(
     name_or_path,           # "synthetic", "synthetic-small", one of REAL (prepared before), or a folder written by `SkeletonData.save` or `prepare`
     frames=50,              # frames a clip

@@ -13,14 +13,12 @@ import json
 import os
 import platform
 import time
-from collections import Counter
 from itertools import combinations
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from ..data.dataset import SkeletonData, data_dir, load
-from ..data.streams import to_stream
+from ..data.dataset import SkeletonData, checkout_data, data_dir, load
 from ..train.checkpoint import load_weights, write_json
 from ..train.recipes import EPOCHS, Recipe, recipe
 from .clusters import clusters
@@ -108,9 +106,7 @@ def _shape_only(made, control):
 def results_dir():
     "Where numbers are kept: $SKELNB_RESULTS, else data/results of the checkout (they are committed), else below `data_dir`."
     if os.environ.get("SKELNB_RESULTS"): return Path(os.environ["SKELNB_RESULTS"]).expanduser()
-    import skelnb
-    root = Path(skelnb.__file__).resolve().parent.parent
-    return (root / "data" if (root / "settings.ini").is_file() else data_dir()) / "results"
+    return (checkout_data() or data_dir()) / "results"
 
 def trial_file(trial, results=None):
     "Where a trial's numbers are: data/results/trials/<what>-<seed>-<hash>.json."

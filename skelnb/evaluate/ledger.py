@@ -6,12 +6,12 @@ __all__ = ['CLAIMS', 'COLOURS', 'resample', 'share_right', 'nmi', 'Claim', 'rows
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c004
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from ..train.checkpoint import write_json
-from .experiment import results_dir, ExperimentError, stored, unpack, unpack_labels
-from .tables import THREE, TABLES, trial_of
+from .experiment import results_dir, stored, unpack, unpack_labels
+from .tables import TABLES, trial_of
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c006
 def resample(n_clips, n_seeds, draws=10_000, seed=0):

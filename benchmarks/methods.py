@@ -21,6 +21,7 @@ import torch
 import skelnb
 from benchmarks.small import RESULTS, RUNS, cell
 from skelnb.data.dataset import load
+from skelnb.evaluate.experiment import PASSES
 from skelnb.evaluate.features import Features, calibrate, features
 from skelnb.evaluate.knn import knn, nearest_neighbour
 from skelnb.evaluate.linear import linear
@@ -29,7 +30,6 @@ from skelnb.train import recipe
 from skelnb.train.checkpoint import load_weights, write_json
 
 DATA = {"synthetic-small": dict(protocol="xsub", frames=25, passes=120), "nw-ucla": dict(protocol="view1", frames=25, epochs=50)}
-PASSES = {"skeletonclr": 2, "crossclr": 2, "aimclr": 3, "hiclr": 4, "skeletonbyol": 4, "cmal": 4, "acl": 4}      # of an encoder, a clip, a step, a stream
 RUN = {**{m: (m, {}) for m in PASSES}, "cmal-pull": ("cmal", dict(alpha=1., beta=0.)), "cmal-push": ("cmal", dict(alpha=0., beta=1.)),
        "cmal-3s": ("cmal", dict(streams=["joint", "motion", "bone"]))}
 NAMES = {"skeletonclr": "SkeletonCLR", "aimclr": "AimCLR", "hiclr": "HiCLR", "crossclr": "3s-CrosSCLR", "skeletonbyol": "SkeletonBYOL", "cmal": "CMAL",

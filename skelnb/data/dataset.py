@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['NTU_TRAIN_SUBJECTS', 'PROTOCOLS', 'GROUPS', 'FORMAT', 'REAL', 'DataError', 'FolderError', 'SkeletonData', 'factors',
-           'split_of', 'own_rule', 'own_rules', 'atomic_folder', 'data_dir', 'from_recordings', 'load']
+           'split_of', 'own_rule', 'own_rules', 'atomic_folder', 'checkout_data', 'data_dir', 'from_recordings', 'load']
 
 # %% ../../nbs/data/04_dataset.ipynb #c008
 from contextlib import contextmanager
@@ -379,12 +379,16 @@ def _open(
 SkeletonData.open = staticmethod(_open)
 
 # %% ../../nbs/data/04_dataset.ipynb #c031
+def checkout_data():
+    "data/ of the checkout that this package runs from; None where it was installed without one."
+    import skelnb
+    root = Path(skelnb.__file__).resolve().parent.parent
+    return root / "data" if (root / "settings.ini").is_file() and (root / "nbs").is_dir() else None
+
 def data_dir():
     "Where data sets are kept: $SKELNB_HOME, else data/ of the checkout, else ~/.cache/skelnb."
     if os.environ.get("SKELNB_HOME"): return Path(os.environ["SKELNB_HOME"]).expanduser()
-    import skelnb
-    root = Path(skelnb.__file__).resolve().parent.parent
-    return root / "data" if (root / "settings.ini").is_file() and (root / "nbs").is_dir() else Path.home() / ".cache" / "skelnb"
+    return checkout_data() or Path.home() / ".cache" / "skelnb"
 
 def _home(name, frames): return data_dir() / "cache" / f"{name}-{frames}"
 

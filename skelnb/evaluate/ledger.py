@@ -6,13 +6,12 @@ __all__ = ['CLAIMS', 'COLOURS', 'resample', 'share_right', 'nmi', 'Claim', 'rows
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c004
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from ..data.dataset import data_dir
 from ..train.checkpoint import write_json
-from .experiment import ExperimentError, stored, unpack, unpack_labels
-from .tables import THREE, TABLES, trial_of
+from .experiment import results_dir, stored, unpack, unpack_labels
+from .tables import TABLES, trial_of
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c006
 def resample(n_clips, n_seeds, draws=10_000, seed=0):
@@ -74,7 +73,7 @@ def rows_of(claim):
 def trials_of(claim, data, seeds=(0, 1, 2), split=None):
     "The trials that a claim needs on a data set."
     table = TABLES[claim.table]
-    return list(dict.fromkeys(trial_of(table.row(label), data, s, split) for label in rows_of(claim) for s in seeds))
+    return list(dict.fromkeys(t for label in rows_of(claim) for s in seeds if (t := trial_of(table.row(label), data, s, split)) is not None))
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c011
 def evidence(claim, data, seeds=(0, 1, 2), split=None, results=None):
@@ -82,7 +81,7 @@ def evidence(claim, data, seeds=(0, 1, 2), split=None, results=None):
     table, found = TABLES[claim.table], {}
     for label in rows_of(claim):
         row = table.row(label)
-        found[label] = {s: (stored(trial_of(row, data, s, split), results), row) for s in seeds}
+        found[label] = {s: ((trial := trial_of(row, data, s, split)) and stored(trial, results), row) for s in seeds}
     common = [s for s in seeds if all(found[label][s][0] for label in found)]
     if not common: return None
     measure = claim.measure or table.measure
@@ -132,6 +131,7 @@ CLAIMS = [
     Claim("11", "ACL is better than the plain ensemble of CMAL", "ACL, Table VIII", "acl-8", [("ACL J + M + B", "CMAL J + M + B, ensemble")]),
     Claim("12", "twice as wide features are better", "ACL, Table IX", "acl-9", [([f"512, 1024, {z}" for z in (256, 512, 1024)], [f"256, 1024, {z}" for z in (256, 512, 1024)])]),
     Claim("13", "pre-training helps fine-tuning, on three backbones", "ACL, Tables IV, XIV", "acl-14", [(f"{b}, fine-tuned", f"{b}, supervised") for b in ("ST-GCN", "CTR-GCN", "UNIK")]),
+    Claim("14", "a larger pretext set transfers: better than the set itself alone, and that better than none", "ACL, Table V", "acl-5", [("embedded clips and PKU pairs", "PKU-MMD itself"), ("PKU-MMD itself", "no pretext task")]),
     Claim("15", "with few labels ACL is better than CrosSCLR", "ACL, Table III", "acl-3", [(f"ACL, {p}", f"3s-CrosSCLR, {p}") for p in ("1%", "10%")]),
     Claim("16", "NMI: ACL, 3s-CMAL, CMAL, SkeletonBYOL, 3s-CrosSCLR, SkeletonCLR", "ACL, Figure 4", "acl-fig4", [("ACL", "3s-CMAL"), ("3s-CMAL", "CMAL"), ("CMAL", "SkeletonBYOL"), ("SkeletonBYOL", "3s-CrosSCLR"), ("3s-CrosSCLR", "SkeletonCLR")]),
     Claim("17", "ACL is better than CrosSCLR and AimCLR, three streams", "ACL, Tables II, VII", "acl-2", [("ACL", "3s-CrosSCLR"), ("ACL", "3s-AimCLR")])]
@@ -153,7 +153,8 @@ CLAIMS += [
 def write_ledger(datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), results=None, draws=10_000):
     "Judge every claim on every set where its runs are there; data/results/ledger.json."
     made = [line for data in datasets for c in CLAIMS if (line := judge(c, data, results=results, draws=draws))]
-    write_json(Path(results or data_dir() / "results") / "ledger.json", made)
+    folder = Path(results or results_dir()); folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "ledger.json", made)
     return made
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c017
@@ -161,7 +162,7 @@ COLOURS = {"holds": "#0072b2", "does not hold": "#d55e00", "undecided": "#888888
 
 def read_ledger(ids=None, results=None):
     "The stored lines, all or those of some claims; an empty list where nothing has been judged."
-    file = Path(results or data_dir() / "results") / "ledger.json"
+    file = Path(results or results_dir()) / "ledger.json"
     lines = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     return lines if ids is None else [line for line in lines if line["id"].split(",")[0] in set(map(str, ids))]
 

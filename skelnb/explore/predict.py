@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 from ..skeleton import Skeleton, LAYOUTS
 from ..player import player, _write_page
 from ..data.dataset import SkeletonData, data_dir
 from ..data.formats import Recording, read_ntu, read_ucla
 from ..data.preprocess import preprocess
 from ..evaluate.features import Features, features
+from ..evaluate.fusion import side_by_side
 from ..evaluate.knn import neighbours, vote
 
 # %% ../../nbs/explore/05_predict.ipynb #c009
@@ -68,7 +68,7 @@ def fit_clip(
 def _rows(encoder, data, stream):
     "Unit rows of one stream; of a dict of encoders all streams side by side, so that a cosine is the mean of theirs."
     pairs = encoder.items() if isinstance(encoder, dict) else [(stream, encoder)]
-    return F.normalize(torch.cat([F.normalize(features(e, data, stream=s).x, dim=1) for s, e in pairs], 1), dim=1)
+    return side_by_side({s: features(e, data, stream=s) for s, e in pairs}).x
 
 def _usual(rows, most=2000):
     "Cosine of bank clips to their nearest other clip, sorted; of a sample if there are many."

@@ -40,11 +40,9 @@ def weights_folders(
 ):                      # list of Path: where weights are looked for, in this order
     "$SKELNB_HOME, data/ of the checkout and ~/.cache/skelnb, in each `weights/` (given away) and then `cache/weights/` (made here by `load_or_train`)."
     if folder is not None: return [Path(folder).expanduser()]
-    import skelnb
-    from skelnb.data.dataset import data_dir
-    root = Path(skelnb.__file__).resolve().parent.parent
-    homes = [data_dir(), *([root / "data"] if (root / "settings.ini").is_file() and (root / "nbs").is_dir() else []), Path.home() / ".cache" / "skelnb"]
-    return [h / part for h in dict.fromkeys(homes) for part in ("weights", "cache/weights")]
+    from skelnb.data.dataset import checkout_data, data_dir
+    homes = [data_dir(), checkout_data(), Path.home() / ".cache" / "skelnb"]
+    return [h / part for h in dict.fromkeys(homes) if h for part in ("weights", "cache/weights")]
 
 def _cards(folder=None):
     "{name: path of its card}; where two folders have the same name, the first counts."

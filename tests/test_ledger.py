@@ -1,0 +1,244 @@
+"""The ledger: a verdict is an interval, an interval is a bootstrap, and both are checked against hands, scikit-learn and made-up worlds."""
+
+import html
+import importlib
+import json
+import re
+
+import numpy as np
+import pytest
+
+from skelnb.evaluate.experiment import ExperimentError, pack, pack_labels, trial_file
+from skelnb.evaluate.ledger import CLAIMS, COLOURS, Claim, effects, evidence, judge, ledger_html, nmi, read_ledger, resample, rows_of, share_right, trials_of, verdict, write_ledger
+from skelnb.evaluate.tables import TABLES, trial_of
+
+CLAIM = {c.id: c for c in CLAIMS}
+
+
+# ---- verdicts
+
+@pytest.mark.parametrize("low, high, said", [(.1, 5, "holds"), (1e-9, .2, "holds"), (0, 5, "undecided"), (-5, -.1, "does not hold"), (-5, 0, "undecided"), (-.9, .9, "does not hold"), (-1, .5, "undecided"),
+                                             (-.5, 1, "undecided"), (-.99, .99, "does not hold"), (-3, 3, "undecided"), (0, 0, "does not hold"), (-1e-9, .3, "does not hold")])
+def test_an_interval_says_one_of_three_things(low, high, said):
+    assert verdict(low, high) == said
+    assert verdict(low, high, none=0.) == ("undecided" if low <= 0 <= high else said)                        # no effect is small enough to be none
+
+
+# ---- draws
+
+def test_draws_are_with_replacement_and_the_same_every_time():
+    clips, seeds = resample(50, 3, 2000)
+    assert clips.shape == (2000, 50) and seeds.shape == (2000, 3) and (clips.sum(1) == 50).all() and (seeds.sum(1) == 3).all() and (clips >= 0).all()
+    assert np.array_equal(clips, resample(50, 3, 2000)[0]) and not np.array_equal(clips, resample(50, 3, 2000, seed=1)[0])
+    assert abs(clips.mean() - 1) < 1e-6 and abs(clips.var(0).mean() - 49 / 50) < .02 and (resample(7, 1, 20)[1] == 1).all()
+
+
+def test_the_share_of_a_draw_is_that_of_the_clips_and_seeds_that_it_names():
+    rng = np.random.default_rng(0)
+    flags = rng.random((3, 40)) < [[.2], [.5], [.9]]
+    clips, seeds = resample(40, 3, 30)
+    for c, s, found in zip(clips.astype(int), seeds.astype(int), share_right(flags, (clips, seeds))):
+        drawn = np.repeat(np.repeat(flags, s, axis=0), c, axis=1)
+        assert drawn.shape == (3, 40) and found == pytest.approx(100 * drawn.mean(), abs=1e-3)
+    assert share_right(flags) == pytest.approx(100 * flags.mean()) and share_right([[1, 0, 1, 1]]) == 75
+
+
+def test_an_interval_is_that_of_a_bootstrap_written_as_loops():
+    rng = np.random.default_rng(1)
+    a, b = rng.random((2, 60)) < .7, rng.random((2, 60)) < .5
+    claim = Claim("t", "", "", "acl-1", [("A", "B")])
+    drawn = resample(60, 2, 4000)
+    mine = np.quantile(effects(claim, {"A": a, "B": b}, None, drawn), (.025, .975))
+    slow = []
+    for _ in range(4000):
+        i, s = rng.integers(0, 60, 60), rng.integers(0, 2, 2)
+        slow.append(100 * (a[s][:, i].mean() - b[s][:, i].mean()))                      # the same clips and seeds for both: paired
+    assert mine == pytest.approx(np.quantile(slow, (.025, .975)), abs=2.)
+
+
+def test_pairing_makes_the_interval_narrow_where_the_clips_decide():
+    rng = np.random.default_rng(2)
+    easy = rng.random(400) < .5
+    a = easy[None]; b = a.copy(); b[0, np.nonzero(easy)[0][:6]] = False                # B is wrong where A is, and on six clips more
+    low, high = np.quantile(effects(Claim("t", "", "", "acl-1", [("A", "B")]), {"A": a, "B": b}, None, resample(400, 1, 4000)), (.025, .975))
+    assert 0 < low < 1.5 < high < 3
+    low, high = np.quantile(effects(Claim("t", "", "", "acl-1", [("A", "B")]), {"A": a, "B": rng.permutation(b[0])[None]}, None, resample(400, 1, 4000)), (.025, .975))
+    assert low < 0 < high and high - low > 8
+
+
+@pytest.mark.parametrize("same", [0., .8])
+def test_where_nobody_is_better_few_intervals_say_so(same):
+    "One seed: of 400 made-up worlds in which A and B are equally good, about one in twenty gives an interval without 0."
+    rng, wrong, claim = np.random.default_rng(3), 0, Claim("t", "", "", "acl-1", [("A", "B")])
+    drawn = resample(150, 1, 500)
+    for _ in range(400):
+        a, other = rng.random(150) < .6, rng.random(150) < .6
+        b = np.where(rng.random(150) < same, a, other)
+        low, high = np.quantile(effects(claim, {"A": a[None], "B": b[None]}, None, drawn), (.025, .975))
+        wrong += low > 0 or high < 0
+    assert .01 < wrong / 400 < .12
+
+
+def test_with_seeds_that_differ_the_interval_is_wide():
+    "A is better by 2 points on average, but by -10, 0 and 16 on the three seeds."
+    rng = np.random.default_rng(4)
+    b = np.stack([rng.permutation(1000) < 500 for _ in range(3)])
+    a = np.stack([np.roll(row, 0) for row in b])
+    for s, more in enumerate((-100, 0, 160)):
+        at = np.nonzero(a[s] if more < 0 else ~a[s])[0][:abs(more)]
+        a[s, at] = more > 0
+    claim = Claim("t", "", "", "acl-1", [("A", "B")])
+    low, high = np.quantile(effects(claim, {"A": a, "B": b}, None, resample(1000, 3, 3000)), (.025, .975))
+    assert effects(claim, {"A": a, "B": b}, None) == pytest.approx(2) and low < -8 and high > 14
+
+
+# ---- NMI
+
+def test_nmi_is_scikit_learns():
+    from sklearn.metrics import normalized_mutual_info_score
+    rng = np.random.default_rng(5)
+    for n, classes, groups in ((5, 2, 2), (60, 3, 5), (200, 10, 10), (40, 1, 3), (40, 4, 1), (30, 1, 1)):
+        y, g = rng.integers(0, classes, n) * 7, rng.integers(0, groups, (2, n)) + 3
+        assert nmi(y, g) == pytest.approx(100 * np.mean([normalized_mutual_info_score(y, row) for row in g]), abs=1e-9), (n, classes, groups)
+        assert nmi(y, y) == pytest.approx(100) == nmi(y, -y)
+        clips, seeds = resample(n, 2, 10)
+        for c, s, found in zip(clips.astype(int), seeds.astype(int), nmi(y, g, (clips, seeds))):
+            by_seed = [normalized_mutual_info_score(np.repeat(y, c), np.repeat(row, c)) for row in g]
+            assert found == pytest.approx(100 * np.dot(by_seed, s) / 2, abs=1e-6)
+
+
+# ---- effects
+
+def test_an_effect_is_the_smallest_of_its_pairs():
+    right = lambda n: np.arange(100)[None] < n
+    flags = {"A": right(80), "B": right(70), "C": right(75), "D": right(20)}
+    of = lambda *pairs: effects(Claim("t", "", "", "acl-1", list(pairs)), flags, None)
+    assert of(("A", "B")) == pytest.approx(10) and of(("A", "B"), ("A", "C")) == pytest.approx(5) and of(("A", "B"), ("B", "C")) == pytest.approx(-5)
+    assert of((["A", "D"], "C")) == pytest.approx(-25) and of((["A", "B"], ["C", "D"])) == pytest.approx(75 - 47.5) and of(("A", "A")) == 0
+    drawn = resample(100, 1, 200)
+    one = lambda *pairs: effects(Claim("t", "", "", "acl-1", list(pairs)), flags, None, drawn)
+    assert np.allclose(one(("A", "B"), ("C", "D")), np.minimum(one(("A", "B")), one(("C", "D")))) and one(("A", "B")).shape == (200,)
+
+
+# ---- the claims
+
+def test_every_claim_speaks_of_rows_that_are_there_and_can_be_run():
+    assert len({c.id for c in CLAIMS}) == len(CLAIMS)
+    for c in CLAIMS:
+        table = TABLES[c.table]
+        where = [d for d in ("synthetic-small", "nw-ucla", "pku1-pairs") if all(trial_of(table.row(label), d) is not None for label in rows_of(c))]
+        assert where, c.id
+        for label in rows_of(c):
+            row = table.row(label)
+            assert row.method is not None and (c.read is None or c.read in ("joint", "motion", "bone")), (c.id, label)
+            streams = trial_of(row, where[0]).pretext["recipe"]["settings"].get("streams", ["joint"])
+            assert set((c.read or row.read).split("+")) <= set(streams), (c.id, label)
+        trials = trials_of(c, where[0])
+        assert 2 < len(trials) <= 3 * len(rows_of(c)) and len(trials) == len(set(trials)), c.id
+        assert c.pairs and all(a != b for a, b in c.pairs) and c.text and re.match(r"(ACL|HiCLR), (Table|Figure)", c.source), c.id
+
+
+PARTLY = {"15": {"NTU-60 xview"}, "17": {"NTU-60 xsub"}, "21": {"NTU-60 xsub"}, "22": {"NTU-60 xview"}}      # where a paper's own numbers say otherwise
+
+def test_claims_are_what_the_published_numbers_say():
+    "In every column that has all its rows a claim holds by the paper's own numbers, but for four; a pair the wrong way round would be noticed here."
+    for c in CLAIMS:
+        paper = {label: TABLES[c.table].row(label).paper for label in rows_of(c)}
+        if not all(paper.values()): continue                                           # with a row that is ours
+        common = [col for col in TABLES[c.table].columns if all(col in p for p in paper.values())]
+        mean = lambda side, col: np.mean([paper[label][col] for label in ([side] if isinstance(side, str) else side)])
+        assert common and {col for col in common if min(mean(a, col) - mean(b, col) for a, b in c.pairs) < -1e-9} == PARTLY.get(c.id, set()), c.id
+
+
+def test_a_row_that_is_not_there_is_told():
+    with pytest.raises(ExperimentError, match="has no row 'ACLL'"): judge(Claim("t", "", "", "acl-6", [("ACLL", "CMAL")]), "synthetic-small", results="nowhere")
+
+
+# ---- judging stored runs
+
+def put(results, label, seed, table="acl-6", data="synthetic-small", measure="linear", **kept):
+    "A stored run of a row with these flags or groups."
+    row = TABLES[table].row(label)
+    trial = trial_of(row, data, seed)
+    file = trial_file(trial, results); file.parent.mkdir(parents=True, exist_ok=True)
+    content = json.loads(file.read_text()) if file.exists() else {"trial": trial.identity, "scores": {}}
+    if "correct" in kept: part, n = {"accuracy": float(np.mean(kept["correct"])), "correct": pack(kept["correct"])}, len(kept["correct"])
+    else: part, n = {"nmi": 0., "groups": pack_labels(kept["groups"])}, len(kept["groups"])
+    content["scores"].setdefault(row.read, {})[measure] = part
+    file.write_text(json.dumps(content | {"truth": pack_labels(kept.get("truth", np.arange(n) % 10))}))
+    return trial
+
+
+def some(share, n=500, seed=0): return np.random.default_rng(seed).permutation(n) < share * n
+
+
+def test_a_claim_without_runs_is_not_judged(tmp_path):
+    assert judge(CLAIM["1"], "synthetic-small", results=tmp_path) is None and all(judge(c, "nw-ucla", results=tmp_path) is None for c in CLAIMS)
+    for s in range(3): put(tmp_path, "SkeletonBYOL", s, correct=some(.8, seed=s))
+    assert judge(CLAIM["1"], "synthetic-small", results=tmp_path) is None                # one of two rows
+    put(tmp_path, "SkeletonCLR", 2, correct=some(.5))
+    assert judge(CLAIM["1"], "synthetic-small", results=tmp_path)["seeds"] == 1 and judge(CLAIM["1"], "nw-ucla", results=tmp_path) is None
+    assert judge(CLAIM["1"], "synthetic-small", seeds=(0, 1), results=tmp_path) is None   # no seed in common
+
+
+def test_a_claim_is_judged_by_its_stored_flags(tmp_path):
+    a, b = [some(.8, seed=s) for s in range(3)], [some(.6, seed=9 + s) for s in range(3)]
+    for s in range(3): put(tmp_path, "SkeletonBYOL", s, correct=a[s]); put(tmp_path, "SkeletonCLR", s, correct=b[s])
+    flags, truth, common = evidence(CLAIM["1"], "synthetic-small", results=tmp_path)
+    assert common == [0, 1, 2] and np.array_equal(flags["SkeletonBYOL"], a) and np.array_equal(flags["SkeletonCLR"], b) and np.array_equal(truth, np.arange(500) % 10)
+    line = judge(CLAIM["1"], "synthetic-small", results=tmp_path, draws=2000)
+    assert line == judge(CLAIM["1"], "synthetic-small", results=tmp_path, draws=2000)
+    assert line["effect"] == 20 and line["interval"][0] < 20 < line["interval"][1] and line["verdict"] == "holds" and (line["seeds"], line["clips"]) == (3, 500)
+    assert (line["id"], line["data"], line["claim"], line["source"]) == ("1", "synthetic-small", CLAIM["1"].text, "ACL, Table VI")
+    for s in range(3): put(tmp_path, "CMAL", s, correct=b[s])
+    assert judge(CLAIM["2"], "synthetic-small", results=tmp_path)["verdict"] == "does not hold"                # CMAL against SkeletonBYOL: the other way round
+    for s in range(3): put(tmp_path, "ACL", s, correct=b[s])
+    same = judge(CLAIM["3"], "synthetic-small", results=tmp_path)
+    assert same["effect"] == 0 and same["interval"] == [0, 0] and same["verdict"] == "does not hold"             # the very same answers
+    for s in range(3): put(tmp_path, "ACL", s, correct=some(.605, seed=50 + s))
+    assert judge(CLAIM["3"], "synthetic-small", results=tmp_path)["verdict"] == "undecided"
+
+
+def test_groups_are_judged_by_nmi(tmp_path):
+    truth = np.arange(200) % 4
+    rng = np.random.default_rng(0)
+    blur = lambda share: np.where(rng.random(200) < share, rng.integers(0, 4, 200), truth)
+    for label, share in zip(rows_of(CLAIM["16"]), np.linspace(.05, .8, 6)):
+        for s in range(2): put(tmp_path, label, s, "acl-fig4", measure="clusters", groups=blur(share), truth=truth)
+    line = judge(CLAIM["16"], "synthetic-small", results=tmp_path, draws=2000)
+    flags = evidence(CLAIM["16"], "synthetic-small", results=tmp_path)[0]
+    by_hand = [nmi(truth, flags[label]) for label in rows_of(CLAIM["16"])]
+    assert line["effect"] == pytest.approx(-np.diff(by_hand).max(), abs=.01) and line["seeds"] == 2 and line["interval"][0] <= line["effect"]
+
+
+def test_a_claim_may_read_another_measure_and_another_stream(tmp_path):
+    c = CLAIM["6, collapse"]
+    for s in range(3):
+        for label, share in (("untrained encoder", .5), ("(1, 0)", .1)):
+            row = TABLES["acl-12"].row(label)
+            trial = put(tmp_path, label, s, "acl-12", measure="linear", correct=some(1 - share))
+            file = trial_file(trial, tmp_path); content = json.loads(file.read_text())
+            content["scores"].setdefault("joint", {})["knn"] = {"correct": pack(some(share, seed=s))}; file.write_text(json.dumps(content))
+    assert judge(c, "synthetic-small", results=tmp_path, draws=500)["effect"] == 40
+
+
+def test_the_ledger_is_written_read_and_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("skelnb.evaluate.ledger"), "CLAIMS", [CLAIM[i] for i in "123"])
+    assert read_ledger(results=tmp_path) == [] and "No verdict yet" in ledger_html([])
+    for s in range(3): put(tmp_path, "SkeletonBYOL", s, correct=some(.8, seed=s)); put(tmp_path, "SkeletonCLR", s, correct=some(.6, seed=9 + s)); put(tmp_path, "CMAL", s, correct=some(.8, seed=20 + s))
+    for s in range(3): put(tmp_path, "SkeletonBYOL", s, data="nw-ucla", correct=some(.3, seed=s)); put(tmp_path, "SkeletonCLR", s, data="nw-ucla", correct=some(.6, seed=9 + s))
+    made = write_ledger(results=tmp_path, draws=500)
+    assert [(m["id"], m["data"]) for m in made] == [("1", "synthetic-small"), ("2", "synthetic-small"), ("1", "nw-ucla")] and read_ledger(results=tmp_path) == made
+    assert [m["data"] for m in read_ledger([1], tmp_path)] == ["synthetic-small", "nw-ucla"] == [m["data"] for m in read_ledger(["1"], tmp_path)] and read_ledger([99], tmp_path) == []
+    assert [m["verdict"] for m in read_ledger([1], tmp_path)] == ["holds", "does not hold"]
+    page = ledger_html(made)
+    assert page.count("<tr>") == 1 + len(made) and page.count("<svg") == len(made) and all(COLOURS[m["verdict"]] in page and html.escape(m["claim"]) in page for m in made)
+    (tmp_path / "ledger.json").write_text(json.dumps([{"id": "6"}, {"id": "6, collapse"}, {"id": "16"}]))
+    assert [m["id"] for m in read_ledger([6], tmp_path)] == ["6", "6, collapse"]
+
+
+def test_text_of_a_claim_is_text_on_the_page():
+    line = dict(id="<b>1", data="a&b", claim="<script>alert(1)</script>", source='"><img>', effect=-80., interval=[-99., 120.], verdict="undecided", seeds=3, clips=1980)
+    page = ledger_html([line])
+    assert "<script" not in page and "<img" not in page and "<b>1" not in page and "a&amp;b" in page and "3 x 1,980" in page
+    for x, w in re.findall(r'<rect x="([\d.-]+)"[^>]* width="([\d.-]+)"', page): assert 0 <= float(x) <= 200 and 0 < float(w) and float(x) + float(w) <= 200.1

@@ -1,0 +1,187 @@
+"""The papers' tables: every row is a trial or a quotation, on every set; and at the papers' scale each kind of them is walked for an epoch."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from skelnb.data import prepare
+from skelnb.data.synthetic import synthesize
+from skelnb.evaluate import experiment
+from skelnb.evaluate.experiment import CONTROLS, ExperimentError, digest, run, stored, trial_file
+from skelnb.evaluate.tables import TABLES, THREE, Row, accuracy, command, controls_of, figure, found_of, frame, table_html, trial_of
+from skelnb.train.recipes import QUEUES, Recipe
+
+SETS = ("synthetic-small", "nw-ucla", "pku1-pairs", "ntu60", "ntu120", "pku1", "pku2")
+every = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+
+
+def rows_of(table): return [*table.rows, *controls_of(table)]
+
+
+# ---- what is written in them
+
+@every
+def test_a_table_is_whole(table):
+    labels = [r.label for r in rows_of(table)]
+    assert len(set(labels)) == len(labels) and TABLES[table.name] is table and table.measure in ("knn", "linear", "clusters", "accuracy") and len(set(table.columns)) == len(table.columns)
+    for r in table.rows:
+        assert set(r.paper) <= set(table.columns) and all(0 < v < 100 for v in r.paper.values()), r.label
+        assert r.paper or r.method, f"{r.label}: neither a number nor a trial"
+        assert table.row(r.label) is r and set(r.read.split("+")) <= {"joint", "motion", "bone"}
+    assert all(any(c in r.paper for r in table.rows) for c in table.columns) and set(table.data) <= set(SETS)
+    assert set(r.control for r in controls_of(table)) == (set() if table.measure == "accuracy" else set(CONTROLS))
+    assert any(r.control == "untrained" for r in rows_of(table))
+    with pytest.raises(ExperimentError, match=f"{table.name} has no row 'none'"): table.row("none")
+
+
+@every
+@pytest.mark.parametrize("data", SETS)
+def test_every_row_is_a_trial_that_has_its_streams_and_its_measure(table, data):
+    for r in rows_of(table):
+        trial = trial_of(r, data, seed=1)
+        if r.method is None or (r.pretext is not None and data not in r.pretext): assert trial is None; continue
+        known = trial.pretext["recipe"]
+        assert trial == trial_of(r, data, seed=1) and trial.protocol == r.protocol and trial.control == r.control and trial.seed == (0 if r.control == "raw" else 1)
+        assert (trial.protocol == "frozen") == (table.measure != "accuracy") and (data == trial.data if r.pretext is None else trial.identity["protocol"]["to"] == data)
+        streams = known["settings"].get("streams", ["joint"])
+        assert r.read in ["+".join(s) for s in experiment.subsets(streams)], (r.label, streams)
+        if r.control not in ("raw", "untrained"):
+            Recipe(known["method"], known["data"], known["settings"], known["plan"])                        # all its settings exist
+            papers = trial.data in ("ntu60", "ntu120", "pku1", "pku2")
+            assert known["settings"]["encoder"] == r.encoder and known["plan"]["batch_size"] in ((128,) if papers else (16, 32)) and known["plan"]["epochs"] >= (40 if papers else 20)
+    trials = table.trials(data)
+    assert len(set(trials)) == len(trials) == len({t.hash for t in trials}) and (data not in table.data or trials)
+    assert {t.seed for t in trials} <= {0, 1, 2} and set(table.trials(data, seeds=(1,))) <= set(trials)
+
+
+def test_rows_that_differ_are_trials_that_differ():
+    "Within a table two rows are the same numbers only where they read other streams of one run."
+    for table in TABLES.values():
+        for data in ("synthetic-small", "ntu60"):
+            seen = [(t.hash, r.read) for r in rows_of(table) if (t := trial_of(r, data)) is not None]
+            assert len(set(seen)) == len(seen), (table.name, data)
+
+
+def test_tables_share_their_runs():
+    for data in ("synthetic-small", "ntu60"):
+        plain = {(t.name, r.label): trial_of(r, data).hash for t in TABLES.values() for r in t.rows if r.method == "acl" and r.encoder == "stgcn" and r.protocol == "frozen" and not r.changes}
+        assert len(plain) == 7 and len(set(plain.values())) == 1
+        everything = [t for table in TABLES.values() for t in table.trials(data, seeds=(0,))]
+        assert len(set(everything)) < .7 * len(everything) and len({digest(t.pretext) for t in everything}) < len(set(everything))
+    small = {digest(t.pretext) for t in TABLES["acl-4"].trials("synthetic-small", seeds=(0,))} & {digest(t.pretext) for t in TABLES["acl-2"].trials("synthetic-small", seeds=(0,))}
+    assert len(small) == 4                                          # fine-tuned from the networks that the linear evaluation looks at: CrosSCLR, AimCLR, ACL; and the untrained one
+
+
+def test_a_number_that_stands_in_several_tables_is_one_number():
+    found = {}
+    same = {"3s-HiCLR": "HiCLR", "3s-CMAL": "CMAL"}
+    for name in ("acl-2", "acl-6", "acl-7", "acl-8", "acl-11", "acl-13", "hiclr-1", "hiclr-4"):
+        for r in TABLES[name].rows:
+            if r.method is None or r.encoder != "stgcn" or r.control or r.changes or r.read != THREE or "ensemble" in r.label: continue
+            for c, v in r.paper.items(): found.setdefault((r.method, c), {}).setdefault(v, []).append(f"{name}: {r.label}")
+    differ = {k: v for k, v in found.items() if len(v) > 1 and k[1].startswith("NTU")}
+    assert len(found) > 20 and set(differ) == {("cmal", "NTU-60 xview")}, differ     # 83.6, and 83.5 in Table XIII
+
+
+def test_settings_of_the_papers_reach_the_recipe():
+    at = lambda name, label, data="ntu60": trial_of(TABLES[name].row(label), data).pretext["recipe"]
+    assert at("acl-10", "0.9")["settings"]["tau"] == .9 and at("acl-10", "1")["settings"]["tau"] == 1 and at("acl-10", "0.996") == at("acl-1", "CMAL") | {"settings": at("acl-10", "0.996")["settings"]}
+    wide = at("acl-9", "512, 1024, 256")["settings"]; small = at("acl-9", "512, 1024, 256", "nw-ucla")["settings"]
+    assert (wide["feature_dim"], wide["hidden"], wide["projection"], wide["tau"]) == (512, 1024, 256, .99) and (small["feature_dim"], small["hidden"], small["projection"]) == (64, 128, 32)
+    assert (at("acl-12", "(1, 0.1)")["settings"]["alpha"], at("acl-12", "(1, 0.1)")["settings"]["beta"]) == (1, .1) and at("acl-6", "CSCL (on BYOL)")["settings"]["base"] == "byol"
+    assert (at("acl-13", "(0, 1)")["settings"]["lam"], at("acl-13", "(0, 1)")["settings"]["gamma"]) == (0, 1) and at("acl-13", "(1, 10)")["settings"]["gamma"] == 10 and at("acl-11", "5")["settings"]["k"] == 5
+    assert at("hiclr-2", "[BA+NA, Mask]")["settings"]["sets"] == ["BA+NA", "Mask"] and at("hiclr-3-left", "L1")["settings"]["sim"] == "l1" and at("hiclr-3-right", "Baseline, [BA, NA, AdaIN]")["settings"]["augment"] == "BA+NA+AdaIN"
+    assert at("acl-8", "ACL M + B")["settings"]["streams"] == ["motion", "bone"] and at("acl-2", "ACL, GRU")["settings"]["encoder"] == "gru"
+    knobs = lambda name, label, data: {k: v for k, v in trial_of(TABLES[name].row(label), data).identity["protocol"].items() if k != "name"}
+    assert knobs("acl-3", "ACL, 1%", "ntu60") == dict(fraction=.01, schedule="acl") and knobs("acl-3", "ACL, 1%", "nw-ucla") == dict(fraction=.03, schedule="laptop")
+    assert knobs("hiclr-6", "no pretext task, 10%", "ntu60") == dict(fraction=.1, schedule="hiclr", start="fresh") and knobs("acl-4", "3s-ST-GCN", "ntu60") == dict(schedule="acl", start="fresh")
+    assert trial_of(TABLES["acl-1"].row("CMAL"), "ntu60", 2, "xview").pretext["split"] == "xview"
+
+
+# ---- drawn
+
+def put(results, trial, scores):
+    file = trial_file(trial, results); file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"trial": trial.identity, "scores": scores}))
+
+
+def test_a_table_of_stored_runs(tmp_path):
+    table = TABLES["acl-1"]
+    empty = frame(table, results=tmp_path)
+    assert empty[("synthetic-small", "mean")].isna().all() and empty.loc["CMAL", ("paper", "PKU II")] == 36.6 and list(empty.index) == [r.label for r in rows_of(table)]
+    for s, a in enumerate((.5, .6, .7)): put(tmp_path, trial_of(table.row("CMAL"), "synthetic-small", s), {"joint": {"knn": {"accuracy": a}}})
+    put(tmp_path, trial_of(table.row("SkeletonCLR"), "synthetic-small", 1), {"joint": {"knn": {"accuracy": .25}}})
+    for s in range(3): put(tmp_path, trial_of(table.row("raw coordinates"), "synthetic-small", s), {"joint": {"knn": {"accuracy": .4}}})
+    made = frame(table, results=tmp_path)["synthetic-small"]
+    assert made.loc["CMAL", ["mean", "sd", "seeds", "epochs"]].tolist() == pytest.approx([60, 10, 3, 30]) and made.loc["SkeletonCLR", "mean"] == 25 and np.isnan(made.loc["SkeletonCLR", "sd"])
+    assert made.loc["raw coordinates", "seeds"] == 1 and found_of(table.row("CMAL"), table, "synthetic-small", (0, 2), results=tmp_path) == [.5, .7]
+    assert accuracy(table.row("CMAL"), table, "nw-ucla", 0, results=tmp_path) == (None, None) and frame(table, seeds=(1,), results=tmp_path)["synthetic-small"].loc["CMAL", "mean"] == 60
+    page = table_html(table, results=tmp_path)
+    assert "60.0 ± 10.0" in page and "25.0" in page and page.count("<tr>") == 2 + len(rows_of(table)) and "nw-ucla" not in page
+    quotes = table_html(TABLES["hiclr-4"], results=tmp_path / "none")
+    assert "P&amp;C" in quotes and quotes.count("<tr>") == 2 + len(rows_of(TABLES["hiclr-4"]))
+    drawn = figure(table, results=tmp_path)
+    assert [t.get_text() for t in drawn.axes[0].get_yticklabels()] == [r.label for r in rows_of(table)] and len(drawn.axes) == 2
+
+
+@every
+def test_every_table_can_be_drawn_before_anything_has_run(table, tmp_path):
+    assert len(frame(table, results=tmp_path)) == len(rows_of(table)) and "<table" in table_html(table, results=tmp_path) and figure(table, results=tmp_path) is not None
+    assert shlex.split(command(table)) == ["skelnb", "reproduce", table.name, "--data", "ntu60", "--split", "xsub"]
+
+
+# ---- walked
+
+ENCODERS = {"stgcn": dict(width=2), "gru": dict(width=8), "dsta": dict(width=8), "ctrgcn": dict(width=8), "unik": dict(width=8)}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    "The owners' files of two sets, made up, as `skelnb prepare` leaves them: of NTU 6 clips train and 2 test, of two persons."
+    folder = tmp_path_factory.mktemp("papers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SKELNB_HOME", str(folder)); patch.setenv("SKELNB_RESULTS", str(folder / "results"))
+        studio = synthesize(n_subjects=4, n_cameras=1, n_repeats=1, n_setups=1, classes=["kick", "handshake"])
+        studio.write_ntu(folder / "ntu", progress=False); studio.write_pku(folder / "pku", per_recording=2, progress=False)
+        for name, raw in (("ntu60", "ntu"), ("pku1", "pku")): prepare(name, folder / raw, missing=False, workers=1, progress=False)
+        experiment._PARTS.clear()
+        yield folder
+    experiment._PARTS.clear()
+
+
+def kinds(data):
+    "One row of each kind of any table, {name: (table, row)}: method, encoder, protocol and its schedule, control, which settings the row changes."
+    found = {}
+    for table in TABLES.values():
+        for r in rows_of(table):
+            if trial_of(r, data) is None or (r.pretext is not None and r.pretext[data] not in ("ntu60", "pku1")): continue
+            if (data == "pku1") != (r.pretext is not None): continue
+            kind = (r.method, r.encoder, r.protocol, r.knobs.get("schedule"), r.control, *sorted(r.changes), r.pretext and r.pretext[data])
+            found.setdefault(kind, (table, r))
+    return found
+
+
+def short(r):
+    "The same row with a small network, and one epoch of two clips a step, small ones."
+    more = dict(epochs=1, batch_size=2, lr=.001, feature_dim=16, projection=8, **ENCODERS[r.encoder], **(dict(queue=4) if r.method in QUEUES else dict(hidden=16)))
+    if r.protocol != "frozen": r = Row(**vars(r) | {"knobs": r.knobs | dict(epochs=1, batch_size=2, lr=.001) | (dict(fraction=.5) if r.protocol == "semi" else {})})
+    return r, more
+
+
+@pytest.mark.parametrize("data", ["ntu60", "pku1"])
+def test_every_kind_of_row_runs_at_the_papers_settings(home, tmp_path, data):
+    asked = {kind: (table, *short(r)) for kind, (table, r) in kinds(data).items()}
+    trials = {kind: trial_of(r, data, **more) for kind, (_, r, more) in asked.items()}
+    assert run(trials.values(), results=tmp_path, runs=tmp_path / "runs", progress=False) == []
+    for kind, (table, r, more) in asked.items():
+        value, found = accuracy(r, table, data, 0, results=tmp_path, **more)
+        assert 0 <= value <= 1 and found["clips"]["train"] == (6 if data == "ntu60" else 4) and found["clips"]["val"] == 0, kind
+        assert (found["loss"] == []) == (r.control in ("raw", "untrained")) and np.isfinite(found["loss"]).all(), kind
+        if r.control not in ("raw", "untrained"): assert found["trial"]["recipe"]["plan"]["batch_size"] == 2 and found["trial"]["frames"] == 50
+    if data == "ntu60":
+        named = {k[:3] for k in asked}
+        assert {k[0] for k in asked} == {"skeletonclr", "skeletonbyol", "cmal", "acl", "aimclr", "hiclr", "crossclr"} and {k[1] for k in asked} == set(ENCODERS) and {k[2] for k in asked} == {"frozen", "finetune", "semi"} and len(named) > 12
+        assert {k[4] for k in asked} == {None, *CONTROLS}
+    else: assert {k[-1] for k in asked} == {"ntu60", "pku1"}

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['app', 'MEASURES', 'main', 'CourseError', 'course_folder', 'lab_command', 'lab_environment', 'lab', 'prepare',
-           'recipe', 'pretrain', 'scores', 'trained_scores', 'evaluate', 'predict', 'export', 'convert', 'reproduce',
-           'curve_svg', 'demo_page', 'run_demo', 'demo', 'examine', 'doctor']
+           'recipe', 'pretrain', 'scores', 'trained_scores', 'open_weights', 'evaluate', 'predict', 'export', 'convert',
+           'reproduce', 'curve_svg', 'demo_page', 'run_demo', 'demo', 'examine', 'doctor']
 
 # %% ../nbs/99_cli.ipynb #c005
 import json, os, subprocess, sys, time
@@ -245,6 +245,13 @@ def trained_scores(encoder, train, test, which, stream="joint", seed=0, fraction
     return {name: known[name]().last for name in known if name in which}
 
 # %% ../nbs/99_cli.ipynb #c015
+def open_weights(weights):
+    "(encoder or {stream: encoder}, the file): of a file, or of a name such as 'cmal-synthetic-small' that comes with the kit."
+    from skelnb.train.checkpoint import load_weights
+    from skelnb.train.weights import load_pretrained, weights_file
+    if weights.exists() or weights.suffix: return load_weights(weights), weights
+    return load_pretrained(str(weights)), weights_file(str(weights))
+
 def _frames(encoder):
     "How many frames a clip had when the encoder (or the first of several) was made."
     return (next(iter(encoder.values())) if isinstance(encoder, dict) else encoder).config.get("frames", 50)
@@ -256,8 +263,17 @@ def _stream(encoder, given):
     if len(said) == 1 and given and given != said[0]: raise ValueError(f"these weights were trained on the {said[0]} stream, not on {given}; leave --stream out")
     return said[0] if len(said) == 1 else given or "joint"
 
+def _brought(encoder, train, test):
+    "The clips in the encoder's layout; says so where they had to be mapped."
+    from skelnb.evaluate.transfer import bring_to_encoder
+    one = next(iter(encoder.values())) if isinstance(encoder, dict) else encoder
+    if train.skeleton.names == one.skeleton.names and train.skeleton.up == one.skeleton.up: return train, test
+    _, (train, test) = bring_to_encoder(one, train, test)
+    print(f"joints are mapped: {train.map!r}")
+    return train, test
+
 @app.command()
-def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors")],
+def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
              data: Annotated[str, typer.Argument(help="a set by name or a prepared folder")],
              protocol: Annotated[Optional[str], typer.Option(help="split (default: the set's first)")] = None,
              stream: Annotated[Optional[str], typer.Option(help="joint, motion or bone (default: the one the encoder was trained on)")] = None,
@@ -271,25 +287,34 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
     Example: skelnb evaluate data/runs/ucla-cmal/last.safetensors nw-ucla --protocol view1 --out scores.json
     """
     from skelnb.data import load
-    from skelnb.train.checkpoint import load_weights, write_json
+    from skelnb.train.checkpoint import write_json
     asked = tuple(w.strip() for w in which.split(","))
     if unknown := [w for w in asked if w not in MEASURES]: raise ValueError(f"--with: expected any of {', '.join(MEASURES)}, got {', '.join(map(repr, unknown))}")
-    encoder = load_weights(weights)
+    encoder, _ = open_weights(weights)
     clips, stream = load(data, frames=_frames(encoder)), _stream(encoder, stream)
     protocol = protocol or clips.protocols()[0]
-    train, test = clips.split(protocol)
+    train, test = _brought(encoder, *clips.split(protocol))
     found = scores(encoder, train, test, stream=stream, seed=seed, which=asked) | trained_scores(encoder, train, test, asked, stream, seed, fraction, schedule=schedule)
     for key, value in found.items(): print(f"{key:22s} {100 * value:6.2f} %")
     if out: write_json(out, dict(weights=str(weights), data=data, protocol=protocol, stream=stream, seed=seed, **found))
 
 # %% ../nbs/99_cli.ipynb #c017
+def _plan_of(data, spec, skeleton, frames):
+    "The plan for one recording: told, or the one of the set it is compared with; none for the formats that are known anyway."
+    from skelnb.data.custom import Spec, saved_plan
+    from skelnb.data.formats import read_json
+    if spec is not None: return Spec.from_dict(read_json(spec))
+    return saved_plan(data, frames) if skeleton is None else None
+
+# %% ../nbs/99_cli.ipynb #c018
 @app.command()
-def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton (NTU RGB+D), .json (NW-UCLA) or .npy (3, frames, joints, persons)")],
-            weights: Annotated[Path, typer.Option(help="an encoder's .safetensors")],
+def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton (NTU RGB+D), .json (NW-UCLA), .npy (3, frames, joints, persons), or one like those of a set of your own")],
+            weights: Annotated[Path, typer.Option(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
             data: Annotated[str, typer.Option(help="labelled clips to compare with: a set by name or a prepared folder")],
             protocol: Annotated[Optional[str], typer.Option(help="compare with this split's training clips only (default: with all clips)")] = None,
             stream: Annotated[Optional[str], typer.Option(help="joint, motion or bone (default: the one the encoder was trained on)")] = None,
             skeleton: Annotated[Optional[str], typer.Option(help="layout of the joints of a .npy file (default: the known one with that many)")] = None,
+            spec: Annotated[Optional[Path], typer.Option(help="the plan by which a recording of your own is read (default: the one its set was prepared with)")] = None,
             k: Annotated[int, typer.Option(help="how many of the nearest clips vote")] = 20,
             nearest: Annotated[int, typer.Option(help="how many of them are shown")] = 5,
             out: Annotated[Path, typer.Option(help="the page")] = Path("prediction.html")):
@@ -299,8 +324,8 @@ def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton 
     """
     from skelnb.data import load
     from skelnb.explore.predict import bank_rows, predict as ask, read_clip
-    from skelnb.train.checkpoint import load_weights
-    clip, encoder = read_clip(file, skeleton), load_weights(weights)
+    encoder, weights = open_weights(weights)
+    clip = read_clip(file, skeleton, _plan_of(data, spec, skeleton, _frames(encoder)))
     stream = _stream(encoder, stream)
     bank = load(data, frames=_frames(encoder))
     if protocol: bank = bank.split(protocol)[0]
@@ -309,9 +334,9 @@ def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton 
     print(found.nearest().head(nearest).drop(columns="row").to_string(index=False, formatters={"cosine": "{:.4f}".format}))
     print("\n".join([found.usual(), *found.notes, f"open {found.save(out)}"]))
 
-# %% ../nbs/99_cli.ipynb #c018
+# %% ../nbs/99_cli.ipynb #c019
 @app.command()
-def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors")],
+def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
            out: Annotated[Optional[Path], typer.Option(help="file to write (default: WEIGHTS with the ending .onnx; of several streams one file each)")] = None,
            frames: Annotated[Optional[int], typer.Option(help="frames of the clips it will take (default: as trained)")] = None,
            persons: Annotated[Optional[int], typer.Option(help="persons of the clips it will take (default: as trained)")] = None):
@@ -319,15 +344,14 @@ def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetenso
 
     Example: skelnb export data/runs/ucla-cmal/last.safetensors --out encoder.onnx
     """
-    from skelnb.train.checkpoint import load_weights
     from skelnb.train.export import export_onnx
-    encoder, out = load_weights(weights), out or weights.with_suffix(".onnx")
+    (encoder, _), out = open_weights(weights), out or weights.with_suffix(".onnx")
     many = encoder if isinstance(encoder, dict) else {"": encoder}
     for stream, one in many.items():
         path = export_onnx(one, out.with_stem(f"{out.stem}-{stream}") if len(many) > 1 else out, frames, persons, meta={"weights": weights.name, "stream": stream or _stream(encoder, None)})
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against torch")
 
-# %% ../nbs/99_cli.ipynb #c019
+# %% ../nbs/99_cli.ipynb #c020
 @app.command()
 def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetensors of released code (SkeletonCLR, AimCLR, CrosSCLR, HiCLR, ACL, CTR-GCN, UNIK, CMD)")],
             out: Annotated[Optional[Path], typer.Option(help="file to write (default: CHECKPOINT with the ending .safetensors)")] = None,
@@ -347,7 +371,7 @@ def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetenso
         print(f"{stream or 'encoder'}: {e.config['name']}, width {e.config['width']}, {e.feature_dim} features, {e.skeleton.name}")
     print(f"written: {save_weights(out, encoder, {'converted from': checkpoint.name})}")
 
-# %% ../nbs/99_cli.ipynb #c021
+# %% ../nbs/99_cli.ipynb #c022
 def _tables(names):
     "Tables by name; 'all' is every one of them."
     import difflib
@@ -370,7 +394,7 @@ def _numbers(text, option):
     try: return tuple(int(v) for v in text.split(","))
     except ValueError: raise ValueError(f"{option}: expected whole numbers with commas between, such as 0,1,2, got {text!r}") from None
 
-# %% ../nbs/99_cli.ipynb #c022
+# %% ../nbs/99_cli.ipynb #c023
 @app.command()
 def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 ... acl-14, acl-fig4, hiclr-1 ... hiclr-7, all, or ledger (default: say what there is)")] = None,
               data: Annotated[str, typer.Option(help="synthetic-small, nw-ucla, pku1-pairs; ntu60, ntu120, pku1, pku2: the papers' settings")] = "synthetic-small",
@@ -403,7 +427,7 @@ def _ledger():
     from skelnb.evaluate.ledger import write_ledger
     for c in write_ledger(): print(f"{c['id']:12} {c['data']:16} {c['effect']:+6.1f} [{c['interval'][0]:+.1f}, {c['interval'][1]:+.1f}]  {c['verdict']:14} {c['claim']}")
 
-# %% ../nbs/99_cli.ipynb #c024
+# %% ../nbs/99_cli.ipynb #c025
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>skelnb demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}}
@@ -427,7 +451,7 @@ def curve_svg(history, width=640, height=180):
             f'<polyline fill="none" stroke="#0072b2" stroke-width="2" points="{" ".join(at(i, v) for i, v in enumerate(loss))}"/>'
             + text(4, 24, f"{high:.2f}") + text(4, height - 28, f"{low:.2f}") + text(50, height - 6, f"loss, epochs 1 to {len(loss)}") + "</svg>")
 
-# %% ../nbs/99_cli.ipynb #c025
+# %% ../nbs/99_cli.ipynb #c026
 def demo_page(result, history, player_html, explorer_html):
     "The demo's one HTML page as text; `result` is what `demo` also writes as JSON."
     rows = [("k nearest neighbours, accuracy", "knn"), ("linear classifier, accuracy (last epoch)", "linear_last"), ("clusters against actions, NMI", "nmi")]
@@ -442,7 +466,7 @@ def demo_page(result, history, player_html, explorer_html):
             "is chosen to train in a minute: results on real recordings with ST-GCN stand in the README.")
     return _PAGE.format(intro=intro, player=player_html, table=table, note=note, curve=curve_svg(history), explorer=explorer_html)
 
-# %% ../nbs/99_cli.ipynb #c026
+# %% ../nbs/99_cli.ipynb #c027
 def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
     "Train CMAL with the quick encoder and measure it; returns the result dict, the history, the trained encoder and the split."
     import copy
@@ -460,7 +484,7 @@ def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
                   trained=scores(model.encoders["joint"], train, test, seed=seed), nearest_neighbour=nearest_neighbour(train, test).accuracy)
     return result, history, model.encoders["joint"], train, test
 
-# %% ../nbs/99_cli.ipynb #c027
+# %% ../nbs/99_cli.ipynb #c028
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weights and the scores")] = Path("skelnb-demo"),
          epochs: Annotated[int, typer.Option(help="epochs of CMAL")] = 60, seed: Annotated[int, typer.Option()] = 0):
@@ -484,7 +508,7 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weight
     for who in ("untrained", "calibrated", "trained"): print(f"{who:10s} " + "  ".join(f"{k} {100 * v:.1f} %" for k, v in result[who].items()))
     print(f"open {out / 'index.html'}")
 
-# %% ../nbs/99_cli.ipynb #c029
+# %% ../nbs/99_cli.ipynb #c030
 def examine():
     "What the doctor finds on this machine, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
     import importlib.metadata as im, platform, shutil
@@ -502,7 +526,7 @@ def examine():
     found.append(("ok" if prepared else "note", "prepared sets: " + (", ".join(prepared) or "none yet; the embedded ones are made on first use")))
     return found
 
-# %% ../nbs/99_cli.ipynb #c030
+# %% ../nbs/99_cli.ipynb #c031
 @app.command()
 def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder to look into (default: the installation)")] = None):
     """Say what is installed and prepared; or, given a folder, which recordings lie in it, what is missing, and what to do next.

@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 
 from skelnb.data import DataError, FolderError, ReadError, SkeletonData, Spec, from_recordings, guess, load, prepare_custom, preview, read_ntu, read_pku, read_ucla_folder
-from skelnb.data.custom import class_names, find_clips, read_table
+from skelnb.data.custom import class_names, find_clips, make_clip, read_one, read_table, saved_plan
 from skelnb.data.formats import NTU_CLASSES, PKU_CLASSES, UCLA_CLASSES
 from skelnb.skeleton import NTU25, UCLA20, LayoutError, Skeleton
 
@@ -438,3 +438,33 @@ def test_a_file_a_person(tmp_path):
     d = prepared(tmp_path / "p", pattern="a{label}_s{subject}_t{trial}_p{person}")
     assert d.shape == (12, 3, 10, V, 2) and d.present.all() and d.meta.frames.tolist() == [12] * 12 and "person" not in d.meta and d.meta["name"][0] == "a01_s01_t01_p" and d.classes == ["1", "2", "3"]
     assert any("24 files of one person each make 12 clip(s)" in n for n in d.report.notes)
+
+
+@pytest.mark.parametrize("mark", [-9999., 99999., -1.])
+def test_a_mark_for_missing_points_is_seen_and_told(mark, tmp_path):
+    g = np.random.default_rng(0)
+    for i, name in enumerate(names()):
+        x = clip(i); x[g.random(x.shape[:3]) < .1] = np.nan
+        write(tmp_path / "holes" / f"{name}.csv", x); write(tmp_path / "marks" / f"{name}.csv", np.where(np.isnan(x), mark, x))
+    plan = guess(tmp_path / "marks", STICK)
+    assert plan.mark == mark and "in every coordinate" in plan.why["mark"] and guess(tmp_path / "holes", STICK).mark is None
+    same(prepared(tmp_path / "holes"), prepared(tmp_path / "marks", "marks"), 0)
+    with pytest.raises(DataError, match="mark: expected the number"): plan.change(mark="none")
+
+
+def test_fields_of_matlab_structures(tmp_path, good):
+    for i, name in enumerate(names()): (tmp_path / "mat").mkdir(exist_ok=True); scipy.io.savemat(tmp_path / "mat" / f"{name}.mat", dict(take=dict(joints=clip(i)[:, 0], info=dict(rate=30.)), note="x"))
+    plan = guess(tmp_path / "mat", STICK)
+    assert plan.key == "take.joints", plan.key
+    same(prepared(good), prepared(tmp_path / "mat", "mat"))
+
+
+def test_one_recording_by_the_plan_of_a_set(good, tmp_path):
+    data = prepared(good, units="m"); plan = saved_plan("mine", 10)
+    one = read_one(good / f"{names()[3]}.csv", plan); at = list(data.meta["name"]).index(names()[3])
+    x = make_clip(one, one.meta["plan"], 10)
+    assert np.array_equal(x, data.x[at][..., :x.shape[-1]]) and saved_plan(data.report.folder) == plan and saved_plan("synthetic-small") is None
+    with pytest.raises(ReadError, match="no such file"): read_one(good / "other.csv", plan)
+    with pytest.raises(ReadError, match="holds 12 clips"): read_one(good, plan)
+    write(good / "empty.csv", np.full((5, 1, V, 3), np.nan))
+    with pytest.raises(ReadError): read_one(good / "empty.csv", plan)

@@ -38,6 +38,11 @@ def test_from_a_folder_to_an_encoder_that_beats_an_untrained_one(what, tmp_path,
         knn[name] = json.loads((tmp_path / f"{name}.json").read_text())["knn"]
     print(what, knn)
     assert knn["run"] > knn["untrained"], knn
+    assert "joints are mapped" in run("evaluate", "skeletonclr-synthetic-small", "mine", "--with", "knn")          # the kit's weights on these joints
+    if ask["style"] != "table":                                                 # a file holds one clip: one more of its kind is read by the set's own plan
+        clip = sorted(got["clips"].iterdir())[0]
+        said = run("predict", clip, "--weights", tmp_path / "run/last.safetensors", "--data", "mine", "--out", tmp_path / "page.html")
+        assert f"{clip.stem} is in the bank" in said and (tmp_path / "page.html").stat().st_size > 10_000, said
 
 
 def test_a_layout_is_drawn_up_from_the_files_themselves(tmp_path):

@@ -5,7 +5,7 @@ __all__ = ['MISSING', 'UNITS', 'FACTORS', 'KINDS', 'LARGEST_TABLE', 'LARGEST_ARR
            'read_name', 'guess_pattern', 'list_files', 'Files', 'find_clips', 'couple', 'read_table', 'plain_joint',
            'joint_index', 'read_columns', 'wide_columns', 'Raw', 'guess_axes', 'read_clips', 'fill', 'tidy', 'extent',
            'guess_units', 'guess_up', 'guess', 'read_classes', 'NoSideTable', 'clip_facts', 'make_clip', 'Preview',
-           'preview', 'class_names', 'prepare_custom']
+           'preview', 'class_names', 'prepare_custom', 'read_one', 'saved_plan']
 
 # %% ../../nbs/data/07_custom.ipynb #c008
 from dataclasses import asdict, dataclass, field, fields
@@ -54,6 +54,7 @@ class Spec:
     missing: str = "interpolate"    # points that are not there: "interpolate", "drop" the frame, "error"
     confidence: float = .1      # points of less confidence are missing
     zeros: bool = False         # a joint at exactly zero is missing (a person at zero is always absent)
+    mark: float | None = None   # a point with this number in every coordinate is missing, e.g. -9999
     gap: int = 15               # a person who is away for so many frames or fewer is filled in
     most: float = .5            # a clip with a larger share of missing points is left out
     persons: int = 2            # kept of a clip, those seen longest
@@ -84,6 +85,7 @@ def _checked(spec):
     for what, least in (("persons", 1), ("gap", 0), ("fps", 1e-3), ("confidence", 0), ("most", 0)):
         got = getattr(spec, what)
         if isinstance(got, bool) or not isinstance(got, (int, float)) or not got >= least: raise DataError(f"{what}: expected a number of at least {least:g}, got {got!r}")
+    if spec.mark is not None and (isinstance(spec.mark, bool) or not isinstance(spec.mark, (int, float)) or not math.isfinite(spec.mark)): raise DataError(f"mark: expected the number that stands for a missing point, or None, got {spec.mark!r}")
     if spec.persons > 20: raise DataError(f"persons: at most 20 a clip, got {spec.persons}")
     spec.persons, spec.gap = int(spec.persons), int(spec.gap); _pattern(spec.pattern)
     for f in spec.folders:
@@ -634,7 +636,16 @@ def _mat(path):
             warnings.simplefilter("ignore"); found = scipy.io.loadmat(path)
     except ReadError: raise
     except Exception as e: raise ReadError(path, f"is no .mat file: {formats._say(e)}", "Save it again with save(..., '-v7')") from None
-    return {k: v for k, v in found.items() if not k.startswith("__") and isinstance(v, np.ndarray) and v.dtype.kind in "biufUS"}
+    return {k: v for k, v in _flat_struct(found).items() if v.dtype.kind in "biufUS"}
+
+def _flat_struct(found, depth=3):
+    "Fields of a structure as 'name.field'."
+    out = {}
+    for k, v in found.items():
+        if k.startswith("__") or not isinstance(v, np.ndarray): continue
+        if v.dtype.names and v.size == 1 and depth: out |= {f"{k}.{f}": a for f, a in _flat_struct({f: v.flat[0][f] for f in v.dtype.names}, depth - 1).items()}
+        else: out[k] = v
+    return out
 
 # %% ../../nbs/data/07_custom.ipynb #c046
 def _nested(v, depth=0):
@@ -803,6 +814,7 @@ def tidy(
 def _blank(raw, spec):
     "(C,T,V,M) with NaN for every point that is not there or not sure, and the mean confidence."
     x, told = np.array(raw.x, np.float64), {}
+    if spec.mark is not None: x[:, (x == spec.mark).all(0)] = np.nan
     x[:, ~np.isfinite(x).all(0)] = np.nan
     if (np.abs(x[np.isfinite(x)]) > 1e9).any(): raise ReadError(raw.name or "clip", "holds coordinates beyond a thousand million", "Is this a column of time, or a mark for missing points? Write nothing where a point is missing")
     if raw.confidence is not None:
@@ -1022,6 +1034,13 @@ def _folder_role(values, said, before):
     role = role or ("split" if {v.lower() for v in values} <= {"train", "test", "val", "valid", "validation", "training", "testing"} else "label")
     return role if role not in said and role not in before else ""
 
+def _mark(x):
+    "(the number that stands for a missing point, how many points have it): the smallest or largest of all numbers, and alone in some points; (None, 0) where there is none."
+    if np.isfinite(x).any():
+        for v in (np.nanmin(x), np.nanmax(x)):
+            if v and (n := int((x == v).all(0).sum())) >= 3: return float(v), n
+    return None, 0
+
 def _guess_numbers(folder, found, spec, told):
     "Units, the axis that points up, zeros that stand for nothing, frames a second, by some of the clips."
     raws = []
@@ -1030,6 +1049,9 @@ def _guess_numbers(folder, found, spec, told):
         except ReadError: continue
     if not raws: return
     skeleton = spec.skeleton; flat = np.concatenate([x[..., :1] for x in raws], 1)
+    if "mark" not in told:
+        spec.mark, n = _mark(flat)
+        if n: spec.why["mark"] = f"{n:,} of the points looked at have {spec.mark:g} in every coordinate"; flat[:, (flat == spec.mark).all(0)] = np.nan
     if "zeros" not in told and not spec.zeros:
         zero = (flat == 0).all(0)[..., 0]; somebody = (np.nan_to_num(flat) != 0).any((0, 2))[:, 0]; share = zero[somebody].mean(0) if somebody.any() else np.zeros(len(skeleton))
         spec.zeros = bool(((share > 0) & (share < 1)).any() and .001 < share[share < 1].mean())
@@ -1333,3 +1355,36 @@ def _finish(tmp, name, rows, spec, frames, report):
     for c in meta:
         if c not in ("missing", "confidence") and not pd.api.types.is_integer_dtype(meta[c]): meta[c] = ["" if v is None or v != v else str(v) for v in meta[c]]
     _write_table(tmp, name, shape, y, present, meta, skeleton, classes, dict(source=report.to_dict()))
+
+# %% ../../nbs/data/07_custom.ipynb #c089
+def read_one(
+    path,                       # one recording: a file, or a folder with a file a frame (or a person)
+    spec,                       # `Spec` by which its set was read
+):                              # `Recording` in metres and the layout's axes; its meta has the plan, so that `explore.predict` prepares it as the set was
+    "One recording that is in no set yet, by the plan of a set."
+    spec = _checked(Spec.from_dict(spec if isinstance(spec, dict) else spec.to_dict())); path = Path(path)
+    if not path.exists(): raise ReadError(path, "there is no such file", "Give one file of the kind that the set was made of")
+    name, files = _bare(path.name), [path]
+    if path.is_dir():
+        clips = couple(find_clips(path, spec.files), spec.pattern).clips
+        if len(clips) != 1: raise ReadError(path, f"holds {len(clips)} clips", "Give the file of one of them")
+        files = [path / f for f in next(iter(clips.values()))[1]]
+    raws = read_clips(files, spec)
+    if len(raws) != 1: raise ReadError(path, f"holds {len(raws)} clips", "Write the one that is asked for into a file of its own")
+    r, told = tidy(raws[0], spec, name)
+    if not r.x.any(): raise ReadError(path, f"nobody is seen in its {r.frames} frames", "Choose another recording")
+    r.meta["plan"] = spec
+    return r
+
+def saved_plan(
+    data,                       # a set by name, or its folder
+    frames=50,                  # of the set that is meant by a name
+):                              # `Spec`, or None where the set was not made by `prepare_custom`
+    "The plan by which a prepared set was read."
+    from skelnb.data.dataset import _home
+    for folder in (Path(data), _home(data, frames)):
+        if (folder / "data.json").is_file():
+            plan = formats.read_json(folder / "data.json").get("source")
+            plan = plan.get("settings", {}).get("spec") if isinstance(plan, dict) else None
+            return Spec.from_dict(plan) if plan else None
+    return None

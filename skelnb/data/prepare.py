@@ -526,4 +526,4 @@ def doctor_folder(
     kinds = {}
     for p in files: kinds[p.suffix or "no ending"] = kinds.get(p.suffix or "no ending", 0) + 1
     return [("todo", f"no data set known here in {folder}: {', '.join(f'{n:,} {k}' for k, n in sorted(kinds.items(), key=lambda i: -i[1])[:8])}. Known are the files of NTU RGB+D (.skeleton), PKU-MMD (.txt), "
-                     "NW-UCLA (.json), arrays (*_position.npy with *_label.pkl), archives of CTR-GCN (.npz), annotations of PYSKL (.pkl) and our own folders; recordings of your own go through skelnb.data.from_recordings")]
+                     "NW-UCLA (.json), arrays (*_position.npy with *_label.pkl), archives of CTR-GCN (.npz), annotations of PYSKL (.pkl) and our own folders; recordings of your own: skelnb prepare custom --src DIR --layout LAYOUT.json --dry-run shows what can be read here")]

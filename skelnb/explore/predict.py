@@ -25,10 +25,14 @@ class PredictError(ValueError):
     "A file, a clip or a bank that cannot be used for a prediction."
 
 def read_clip(
-    path,                           # .skeleton (NTU RGB+D), .json (NW-UCLA) or .npy: an array (C,T,V,M) in metres
+    path,                           # .skeleton (NTU RGB+D), .json (NW-UCLA) or .npy: an array (C,T,V,M) in metres; with a plan: whatever the plan reads
     skeleton=None,                  # of the joints of a .npy file: a Skeleton or the name of a layout; None: the layout we know with that many
+    plan=None,                      # for recordings of one's own: a `custom.Spec`, such as `saved_plan` gives for the set they belong to
 ) -> Recording:
     "One recording from one file. Its name may be any, and it need not say which action it is."
+    if plan is not None and Path(path).suffix != ".skeleton":
+        from skelnb.data.custom import read_one
+        return read_one(path, plan)
     if isinstance(skeleton, str):
         if skeleton not in LAYOUTS: raise PredictError(f"unknown layout {skeleton!r}; known: {', '.join(LAYOUTS)}; or pass a Skeleton")
         skeleton = LAYOUTS[skeleton]
@@ -49,17 +53,24 @@ def read_clip(
     return Recording(x, 30., path.stem, {"assumed": f"the joints are taken for those of {skeleton.name}, in its order"} if guessed else {}, skeleton)
 
 # %% ../../nbs/explore/05_predict.ipynb #c010
+def _prepared(x, recording, bank):
+    "Preprocessed as NTU RGB+D, or as the plan says by which the recording was read."
+    plan = recording.meta.get("plan")
+    if plan is None: return preprocess(x, bank.skeleton, bank.shape[2])
+    from skelnb.data.custom import make_clip
+    return make_clip(Recording(x, recording.fps, recording.name, {}, bank.skeleton), plan, bank.shape[2])
+
 def fit_clip(
     recording,                      # Recording
     bank,                           # SkeletonData it shall be compared with
 ):                                  # (clip (C,T,V,M) tensor, list of what was changed)
     "Bring a recording to the joints, frames, persons and preprocessing of a data set."
-    x, notes, (_, _, frames, _, M) = recording.x, [v for k, v in recording.meta.items() if k == "assumed"], bank.shape
+    x, notes, M = recording.x, [v for k, v in recording.meta.items() if k == "assumed"], bank.shape[4]
     if recording.skeleton != bank.skeleton:
         mapped = recording.skeleton.map_to(bank.skeleton)
         x = mapped(x, coordinates=-4); notes.append(f"joints were mapped: {mapped!r}")
     if not (x != 0).any(): raise PredictError(f"{recording.name}: nobody is in this recording")
-    x = preprocess(x, bank.skeleton, frames)
+    x = _prepared(x, recording, bank)
     if x.shape[3] > M and (x[..., M:] != 0).any(): notes.append(f"{x.shape[3]} persons were recorded; the bank has {M}, the first {M} count")
     clip = np.zeros((*x.shape[:3], M), np.float32); clip[..., :x.shape[3]] = x[..., :M]
     return torch.from_numpy(clip), notes

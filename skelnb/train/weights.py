@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['CARD', 'INDEX', 'NAME', 'WeightsError', 'Encoders', 'check_name', 'weights_folders', 'read_card', 'load_pretrained',
-           'pretrained', 'rounded', 'save_pretrained', 'write_index', 'load_or_train']
+           'weights_file', 'pretrained', 'rounded', 'save_pretrained', 'write_index', 'load_or_train']
 
 # %% ../../nbs/train/05_weights.ipynb #c003
 import copy
@@ -98,6 +98,10 @@ def load_pretrained(
         raise WeightsError(f"{file}: its SHA-256 is {found[:12]}..., the {'card' if found != card['sha256'] else 'index'} says {(card['sha256'] if found != card['sha256'] else promised)[:12]}...: "
                            "the file is damaged or was exchanged (or only a pointer of Git LFS came). Take the weights and the card anew; to open the file as it is: load_weights(path)")
     return _with_card(load_weights(file, device), card)
+
+def weights_file(name, folder=None):
+    "The file of the weights that `load_pretrained` opens."
+    return _cards(folder)[check_name(name)].with_suffix(".safetensors")
 
 def _with_card(encoders, card):
     if isinstance(encoders, dict): encoders = Encoders(encoders)

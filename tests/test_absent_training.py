@@ -14,7 +14,7 @@ from skelnb.encoders import EncoderError, create_encoder
 from skelnb.encoders.stgcn import batch_norm
 from skelnb.evaluate import calibrate
 from skelnb.methods.momentum import create_method
-from skelnb.skeleton import UCLA20
+from skelnb.skeleton import NTU25, UCLA20
 
 N, TWO = 11, (0., .18, .5, 1.)
 
@@ -236,3 +236,27 @@ def test_dropout_is_drawn_once_for_all_empty_slots():
     x = clips(0, 1, torch.float32)
     f = encoder.feature_map(x)                                                        # (N,2,D,T',V')
     assert torch.equal(f[0, 1], f[5, 1]) and not torch.equal(f[0, 0], f[5, 0])
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 9, 25), (3, 4, 1, 20), (2, 15, 7, 3)])
+def test_a_narrow_norm_on_several_threads_is_torchs(shape):
+    "Its backward pass is our own: the same gradients and running statistics."
+    torch.manual_seed(0); threads = torch.get_num_threads(); torch.set_num_threads(2)
+    try:
+        x, g, bn = torch.randn(shape).mul_(3).contiguous(memory_format=torch.channels_last), torch.randn(shape), nn.BatchNorm2d(shape[1])
+        nn.init.uniform_(bn.weight, .5, 2); other, found = copy.deepcopy(bn), []
+        for run, norm in ((lambda z: batch_norm(bn, z), bn), (other, other)):
+            z = x.clone(memory_format=torch.preserve_format).requires_grad_(); y = run(z); y.backward(g)
+            found.append([y.detach(), z.grad, norm.weight.grad, norm.bias.grad, norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()])
+        assert type(batch_norm(bn, x.requires_grad_()).grad_fn).__name__ == "_NarrowNormBackward"
+        for a, b in zip(*found): torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    finally: torch.set_num_threads(threads)
+
+
+def test_maps_and_their_gradients_keep_channels_last():
+    "Also where a stride meets an odd number of frames: a map in another layout makes batch norms several times slower."
+    net = create_encoder("stgcn", NTU25, width=4, feature_dim=24, frames=25, dropout=.1).train(); seen = []
+    for block in net.blocks: block.register_full_backward_hook(lambda m, gi, go: seen.append((m, *[t.is_contiguous(memory_format=torch.channels_last) for t in gi if t is not None])))
+    for block in net.blocks: block.register_forward_hook(lambda m, i, o: seen.append((m, o.is_contiguous(memory_format=torch.channels_last))))
+    net(torch.randn(4, 3, 25, 25, 1)).square().sum().backward()
+    assert len(seen) == 20 and all(all(s[1:]) for s in seen), [s[1:] for s in seen]

@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         if self.counts: self.config["absent"] = absent
 
     def encode_map(self, clips, edges=None): raise NotImplementedError(f"{type(self).__name__} has no map of features over frames and joints")
-    def encode(self, clips, edges=None, **copies): return self.encode_map(clips, edges, **copies).mean((2, 3))
+    def encode(self, clips, edges=None, **copies): return self.encode_map(clips, edges, **copies).permute(0, 2, 3, 1).mean((1, 2))     # so the gradient, too, has channels last
     @property
     def has_map(self):
         "Whether `feature_map` works."

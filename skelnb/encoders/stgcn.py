@@ -57,20 +57,45 @@ class _NormCopies(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gy, *_):
-        x, weight, mean, scale = ctx.saved_tensors
-        gy = gy.contiguous(memory_format=torch.channels_last)
-        _, gw, gb = torch.ops.aten.native_batch_norm_backward(gy, x, weight, None, None, mean, scale, True, ctx.eps, [False, True, True])
-        if not ctx.needs_input_grad[0]: return None, gw, gb, None, None
-        (B, C, T, V), n = x.shape, (len(x) - 1 + ctx.copies) * x.shape[2] * x.shape[3]
-        a, slope = weight * scale, -weight * scale ** 2 * gw / n
-        a, slope, start = (v.repeat(T * V) for v in (a, slope, -weight * scale * gb / n - slope * mean))
-        rows = lambda z: z.permute(0, 2, 3, 1).reshape(B, -1)                            # one clip a row: no copy of a channels-last map
-        gx, few = torch.empty_like(x), max(1, 2 ** 16 // x[0].numel()) if x.device.type == "cpu" else B     # some clips at a time: what stays in the cache
-        for i in range(0, B, few):
-            part = torch.addcmul(start, rows(x)[i:i + few].to(a.dtype), slope)
-            if i + few >= B: part[-1] *= ctx.copies
-            rows(gx)[i:i + few] = part.addcmul_(rows(gy)[i:i + few].to(a.dtype), a)
-        return gx, gw, gb, None, None
+        return *_norm_backward(gy, *ctx.saved_tensors, ctx.eps, ctx.copies, ctx.needs_input_grad[0]), None, None
+
+def _norm_backward(gy, x, weight, mean, scale, eps, copies=1, wanted=True):
+    "Gradients of map, weight and bias of a batch norm whose last clip stands for `copies`."
+    gy, (B, C, T, V), n = gy.contiguous(memory_format=torch.channels_last), x.shape, (len(x) - 1 + copies) * x.shape[2] * x.shape[3]
+    joints = V if C < _NARROW else 1                                                     # few channels: sums joint by joint first, see `_NarrowNorm`
+    wide = lambda z: z.permute(0, 2, 3, 1).reshape(B, T * V // joints, 1, joints * C).permute(0, 3, 1, 2)
+    _, gw, gb = torch.ops.aten.native_batch_norm_backward(wide(gy), wide(x), weight.repeat(joints), None, None, mean.repeat(joints), scale.repeat(joints), True, eps, [False, True, True])
+    gw, gb = gw.view(joints, C).sum(0), gb.view(joints, C).sum(0)
+    if not wanted: return None, gw, gb
+    a, slope = weight * scale, -weight * scale ** 2 * gw / n
+    a, slope, start = (v.repeat(T * V) for v in (a, slope, -weight * scale * gb / n - slope * mean))
+    rows = lambda z: z.permute(0, 2, 3, 1).reshape(B, -1)                                # one clip a row: no copy of a channels-last map
+    gx, few = torch.empty_like(x), max(1, 2 ** 16 // x[0].numel()) if x.device.type == "cpu" else B         # some clips at a time: what stays in the cache
+    for i in range(0, B, few):
+        part = torch.addcmul(start, rows(x)[i:i + few].to(a.dtype), slope)
+        if i + few >= B and copies != 1: part[-1] *= copies
+        rows(gx)[i:i + few] = part.addcmul_(rows(gy)[i:i + few].to(a.dtype), a)
+    return gx, gw, gb
+
+_NARROW = 16                                                                             # channels of 4 bytes in a line of the cache
+
+class _NarrowNorm(torch.autograd.Function):
+    "Batch norm in training of a map (B,C,T,V) of few channels: torch's own forward pass; backward, its threads would write their sums into one line of the cache, four times slower than one thread."
+    @staticmethod
+    def forward(ctx, x, weight, bias, bn):
+        y, mean, scale = torch.native_batch_norm(x, weight, bias, bn.running_mean, bn.running_var, True, bn.momentum, bn.eps)
+        ctx.save_for_backward(x, weight, mean, scale)
+        ctx.eps = bn.eps
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gy): return *_norm_backward(gy, *ctx.saved_tensors, ctx.eps, 1, ctx.needs_input_grad[0]), None
+
+def _is_narrow(bn, x):
+    "Is `_NarrowNorm` faster than torch's batch norm, and does it do the same?"
+    return (x.device.type == "cpu" and x.ndim == 4 and x.shape[1] < _NARROW and torch.get_num_threads() > 1 and torch.is_grad_enabled() and type(bn) is nn.BatchNorm2d
+            and bn.training and bn.affine and bn.track_running_stats and bn.momentum is not None and x.is_contiguous(memory_format=torch.channels_last) and not torch.compiler.is_compiling())
 
 # %% ../../nbs/encoders/01_stgcn.ipynb #c021
 def batch_norm(
@@ -81,6 +106,9 @@ def batch_norm(
 ):
     """`bn` of a batch whose last clip is there `copies` times, without computing it more than once: its mean, its variance and its running statistics are those of the whole batch.
     A gradient that comes back to the last clip is taken for the sum of those of all its copies, and a sum is passed on. In eval mode, and for one copy, this is `bn(x)`."""
+    if copies == 1 and _is_narrow(bn, x) and not bn._forward_hooks:
+        bn.num_batches_tracked.add_(1)
+        return _NarrowNorm.apply(x, bn.weight, bn.bias, bn)
     if copies == 1 or not bn.training: return bn(x)
     if isinstance(bn, nn.SyncBatchNorm): raise EncoderError("absent='once' knows the batch of one process only; use absent='each' with synchronised batch norms")
     maps = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.reshape(-1, frames, 1, x.shape[1]).permute(0, 3, 1, 2)
@@ -121,6 +149,10 @@ def _still(block):
     if torch.is_grad_enabled() or block.bn1.running_var is None: return False
     return not any(m.training or m._forward_hooks or m._forward_pre_hooks for m in block.modules())
 
+def _every(x, stride):
+    "Every `stride`-th frame, by hand: oneDNN's strided 1x1 convolution overruns its buffer in this layout. As a copy: of an odd number of frames a mere view loses the layout, here and in all later blocks."
+    return x if stride == 1 else x[:, :, ::stride].contiguous(memory_format=torch.channels_last)
+
 def _fold(bn, weight, bias):
     "Weight and bias of a convolution with the batch norm after it multiplied in."
     scale = bn.weight * (bn.running_var + bn.eps).rsqrt()
@@ -136,7 +168,7 @@ def _folded(block, x, A, narrow=16):
     time = block.time
     y = F.conv2d(y, *_fold(block.bn2, time.weight, time.bias), time.stride, time.padding)
     if block.residual is None: return y.relu_()
-    x = x[:, :, ::block.stride]
+    x = _every(x, block.stride)
     if isinstance(block.residual, nn.Sequential): x = F.conv2d(x, *_fold(block.residual[1], block.residual[0].weight, block.residual[0].bias))
     return y.add_(x).relu_()
 
@@ -151,7 +183,7 @@ def _block(self,
     y = batch_norm(self.bn1, graph_conv(x, A, self.graph.weight, self.graph.bias), copies).relu_()
     y = batch_norm(self.bn2, self.time(y), copies)
     if self.residual is None: return y.relu_()
-    x = x[:, :, ::self.stride]                           # frames picked by hand: oneDNN's strided 1x1 convolution overruns its buffer in this layout
+    x = _every(x, self.stride)
     if isinstance(self.residual, nn.Sequential): x = batch_norm(self.residual[1], self.residual[0](x), copies)
     return add_dropout(x, y, self.dropout, self.training).relu_()
 STGCNBlock.forward = _block

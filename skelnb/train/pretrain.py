@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['PretrainError', 'ResumeError', 'NonFiniteLoss', 'learning_rate', 'vote_of_neighbours', 'knn_monitor', 'epoch_batches',
-           'encode', 'make_accelerator', 'describe', 'differences', 'Run', 'train_step', 'train_epoch', 'curves',
-           'Progress', 'find_state', 'check_plan', 'check_size', 'explain', 'pretrain']
+           'encode', 'make_accelerator', 'keep_memory', 'describe', 'differences', 'Run', 'train_step', 'train_epoch',
+           'curves', 'Progress', 'find_state', 'check_plan', 'check_size', 'explain', 'pretrain']
 
 # %% ../../nbs/train/01_pretrain.ipynb #c003
 import html
@@ -107,6 +107,15 @@ def make_accelerator(mixed_precision="no", accumulate=1, device=None):
     return Accelerator(mixed_precision=mixed_precision, gradient_accumulation_steps=accumulate, cpu=cpu)
 
 # %% ../../nbs/train/01_pretrain.ipynb #c026
+def keep_memory():
+    "Tell glibc to keep freed memory for the next tensor. True where it could be told (Linux with glibc); what is held is the peak so far."
+    import ctypes
+    M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+    try: mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError): return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1) and mallopt(M_TOP_PAD, 2 ** 26))
+
+# %% ../../nbs/train/01_pretrain.ipynb #c028
 def describe(method, data, **settings):
     "What decides the numbers of a run, as plain JSON: kept with it, compared when it is resumed."
     content = zlib.crc32(np.ascontiguousarray(np.asarray(data.y)).tobytes())
@@ -124,7 +133,7 @@ def differences(old, new, at=""):
         return [line for k in {**old, **new} for line in differences(old.get(k), new.get(k), f"{at}{', ' if at else ''}{k}")]
     return [] if old == new else [f"{at}: was {old!r}, now {new!r}"]
 
-# %% ../../nbs/train/01_pretrain.ipynb #c028
+# %% ../../nbs/train/01_pretrain.ipynb #c030
 class Run:
     "All that makes up a run: method, optimiser, data, random numbers, history; it can be saved and gone on with."
 
@@ -143,7 +152,7 @@ class Run:
     def batches(self):
         return epoch_batches(len(self.data), self.batch_size, self.order, self.accumulate, self.rank, self.world)
 
-# %% ../../nbs/train/01_pretrain.ipynb #c030
+# %% ../../nbs/train/01_pretrain.ipynb #c032
 def train_step(run, index):
     "Views, loss, gradient, step, moving average: what the method reports of one batch."
     if hasattr(run.method, "start_step"):
@@ -163,7 +172,7 @@ def train_step(run, index):
             run.method.after_step()
     return {name: torch.as_tensor(value).detach() for name, value in found.items()}
 
-# %% ../../nbs/train/01_pretrain.ipynb #c031
+# %% ../../nbs/train/01_pretrain.ipynb #c033
 def train_epoch(run, epoch, rate, tell):
     "One pass over the data; the mean of every scalar that the method reports."
     run.method.train()
@@ -177,7 +186,7 @@ def train_epoch(run, epoch, rate, tell):
         tell(step, len(batches), sums["loss"] / step)
     return {name: float(total) / len(batches) for name, total in sums.items()}
 
-# %% ../../nbs/train/01_pretrain.ipynb #c036
+# %% ../../nbs/train/01_pretrain.ipynb #c038
 def curves(history, epochs, width=560, height=170):
     "The loss and what the monitor measured, epoch by epoch, as a small SVG picture with its last values in words."
     watched = [k for row in history for k in row if k not in history[0] or k == "knn"]            # what only some epochs have
@@ -193,7 +202,7 @@ def curves(history, epochs, width=560, height=170):
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" style="background:#fff;font-family:sans-serif">'
             f'<text x="12" y="14" font-size="12" fill="#444">{words}</text>{"".join(lines)}</svg>')
 
-# %% ../../nbs/train/01_pretrain.ipynb #c037
+# %% ../../nbs/train/01_pretrain.ipynb #c039
 class Progress:
     "A bar and a line per epoch in a terminal; in a notebook a live curve."
 
@@ -226,7 +235,7 @@ class Progress:
     def __exit__(self, *error):
         self.bar.close()
 
-# %% ../../nbs/train/01_pretrain.ipynb #c040
+# %% ../../nbs/train/01_pretrain.ipynb #c042
 def find_state(out, resume, settings, epochs):
     "The state to go on from, or None to begin; raises `ResumeError` where `out` holds another run."
     if resume not in ("auto", True, False):
@@ -244,7 +253,7 @@ def find_state(out, resume, settings, epochs):
         raise ResumeError(f"{out} holds a run of {state['epoch']} epochs, more than the {epochs} asked for. Choose another out=.")
     return state
 
-# %% ../../nbs/train/01_pretrain.ipynb #c041
+# %% ../../nbs/train/01_pretrain.ipynb #c043
 def _load(self, state):
     "Go on from what `save` wrote."
     try:
@@ -278,7 +287,7 @@ def _save_encoders(self, name, chosen):
 
 Run.load, Run.save, Run.save_encoders = _load, _save, _save_encoders
 
-# %% ../../nbs/train/01_pretrain.ipynb #c043
+# %% ../../nbs/train/01_pretrain.ipynb #c045
 def check_plan(epochs, batch_size, accumulate, mixed_precision):
     "Raise where a setting makes no sense."
     if epochs < 1 or batch_size < 2 or accumulate < 1:
@@ -296,14 +305,14 @@ def check_size(clips, batch_size, accumulate, world):
         raise PretrainError(f"{clips} clips do not fill one step of {need} (batch_size {batch_size} x accumulate {accumulate} x "
                             f"{world} processes). {remedy}")
 
-# %% ../../nbs/train/01_pretrain.ipynb #c044
+# %% ../../nbs/train/01_pretrain.ipynb #c046
 def explain(error, run, epoch, rate):
     "What to tell about a loss that is not a number."
     kept = f" The checkpoint of epoch {epoch - 1} in {run.out} is untouched." if run.out and run.history else ""
     return NonFiniteLoss(f"epoch {epoch}: the loss is no longer a number ({error}). Try a lower lr (now {rate:g}), "
                          f"mixed_precision='no' (now {run.settings['mixed_precision']!r}), or look for NaN in the data.{kept}")
 
-# %% ../../nbs/train/01_pretrain.ipynb #c045
+# %% ../../nbs/train/01_pretrain.ipynb #c047
 def pretrain(
     method,                   # an encoder with its heads, loss and views: see skelnb.methods
     data,                     # SkeletonData to train on; its labels are not used
@@ -326,6 +335,7 @@ def pretrain(
     check_plan(epochs, batch_size, accumulate, mixed_precision)
     out = output_folder(out) if out is not None else None
     accelerator = make_accelerator(mixed_precision, accumulate, device)
+    if accelerator.device.type == "cpu": keep_memory()
     check_started()
     check_size(len(data), batch_size, accumulate, accelerator.num_processes)
     check_queue(method, batch_size, accelerator.num_processes)

@@ -151,7 +151,7 @@ def _still(block):
 
 def _every(x, stride):
     "Every `stride`-th frame, by hand: oneDNN's strided 1x1 convolution overruns its buffer in this layout. As a copy: of an odd number of frames a mere view loses the layout, here and in all later blocks."
-    return x if stride == 1 else x[:, :, ::stride].contiguous(memory_format=torch.channels_last)
+    return x if stride == 1 else x.permute(0, 2, 3, 1)[:, ::stride].contiguous().permute(0, 3, 1, 2)
 
 def _fold(bn, weight, bias):
     "Weight and bias of a convolution with the batch norm after it multiplied in."

@@ -263,12 +263,13 @@ def _stream(encoder, given):
     if len(said) == 1 and given and given != said[0]: raise ValueError(f"these weights were trained on the {said[0]} stream, not on {given}; leave --stream out")
     return said[0] if len(said) == 1 else given or "joint"
 
-def _brought(encoder, train, test):
-    "The clips in the encoder's layout; says so where they had to be mapped."
+def _brought(encoder, train, test, names=None):
+    "The clips in the encoder's layout; says so where they had to be mapped. `names`: {own joint: ours}, where a guess by words is wrong."
+    from skelnb.data.layouts import map_joints
     from skelnb.evaluate.transfer import bring_to_encoder
     one = next(iter(encoder.values())) if isinstance(encoder, dict) else encoder
     if train.skeleton.names == one.skeleton.names and train.skeleton.up == one.skeleton.up: return train, test
-    _, (train, test) = bring_to_encoder(one, train, test)
+    _, (train, test) = bring_to_encoder(one, train, test, joints=map_joints(train.skeleton, one.skeleton, names))
     print(f"joints are mapped: {train.map!r}")
     return train, test
 
@@ -281,19 +282,21 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
              seed: Annotated[int, typer.Option()] = 0,
              fraction: Annotated[float, typer.Option(help="semi: share of the labels")] = .1,
              schedule: Annotated[str, typer.Option(help="semi, finetune, supervised: acl, hiclr (the papers'), laptop")] = "laptop",
+             joints: Annotated[Optional[Path], typer.Option(help="where layouts differ: JSON {own joint: joint of the weights' layout}, for joints whose names say too little")] = None,
              out: Annotated[Optional[Path], typer.Option(help="write the scores here as JSON")] = None):
     """Measure a trained encoder: k nearest neighbours, a linear classifier, clusters; retrieval; the network trained on with few, all or no pre-trained weights.
 
     Example: skelnb evaluate data/runs/ucla-cmal/last.safetensors nw-ucla --protocol view1 --out scores.json
     """
     from skelnb.data import load
+    from skelnb.data.formats import read_json
     from skelnb.train.checkpoint import write_json
     asked = tuple(w.strip() for w in which.split(","))
     if unknown := [w for w in asked if w not in MEASURES]: raise ValueError(f"--with: expected any of {', '.join(MEASURES)}, got {', '.join(map(repr, unknown))}")
     encoder, _ = open_weights(weights)
     clips, stream = load(data, frames=_frames(encoder)), _stream(encoder, stream)
     protocol = protocol or clips.protocols()[0]
-    train, test = _brought(encoder, *clips.split(protocol))
+    train, test = _brought(encoder, *clips.split(protocol), joints and read_json(joints))
     found = scores(encoder, train, test, stream=stream, seed=seed, which=asked) | trained_scores(encoder, train, test, asked, stream, seed, fraction, schedule=schedule)
     for key, value in found.items(): print(f"{key:22s} {100 * value:6.2f} %")
     if out: write_json(out, dict(weights=str(weights), data=data, protocol=protocol, stream=stream, seed=seed, **found))

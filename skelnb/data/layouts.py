@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['STUDIO_LAYOUTS', 'HOW', 'STYLES', 'UNITS', 'guess_pairs', 'make_layout', 'read_layout', 'save_layout',
-           'studio_layout', 'to_studio_layout', 'Mapping', 'propose_mapping', 'Drawing', 'draw_skeleton', 'guess_bones',
-           'guess_mirror', 'write_custom', 'StaticLayout', 'draw_layout']
+           'studio_layout', 'to_studio_layout', 'Mapping', 'propose_mapping', 'map_joints', 'Drawing', 'draw_skeleton',
+           'guess_bones', 'guess_mirror', 'write_custom', 'StaticLayout', 'draw_layout']
 
 # %% ../../nbs/data/09_layouts.ipynb #c006
 from functools import cache
@@ -336,6 +336,14 @@ def propose_mapping(
     "Which own joint stands for which of ours, by its name. Look at `.draw(frame)` before you believe it."
     if fill not in ("parent", "zero"): raise LayoutError(f'fill: expected "parent" or "zero", got {fill!r}')
     return Mapping(read_layout(skeleton), read_layout(target), names, fill)
+
+def map_joints(
+    skeleton,           # `Skeleton` of the clips
+    target,             # `Skeleton` of the weights
+    names=None,         # as in `propose_mapping`
+):                      # `JointMap`
+    "`Skeleton.map_to` where every joint has one of our names; else the proposal by words."
+    return skeleton.map_to(target) if names is None and set(skeleton.names) <= set(_REST) else propose_mapping(skeleton, target, names)
 
 # %% ../../nbs/data/09_layouts.ipynb #c029
 def _rest_of(skeleton):

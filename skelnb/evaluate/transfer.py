@@ -8,6 +8,7 @@ import re
 import numpy as np
 import torch
 from torch import nn
+from ..skeleton import JointMap
 from .features import EvaluationError, Features, Result, pick_encoder, _evaluating, _place
 from .finetune import finetune
 from .knn import knn
@@ -19,17 +20,18 @@ class MappedData:
     "Clips of one layout seen as another: `SkeletonData` whose batches are mapped when they are asked for."
     def __init__(self,
         data,                       # SkeletonData
-        skeleton,                   # the layout wanted
+        skeleton,                   # the layout wanted, or a map to it: `Skeleton.map_to`, `propose_mapping`
         persons=None,               # person slots wanted: more than there are come as zeros; None: as they are
     ):
-        self.data, self.skeleton, self.map = data, skeleton, data.skeleton.map_to(skeleton)
+        self.data, self.map = data, skeleton if isinstance(skeleton, JointMap) else data.skeleton.map_to(skeleton)
+        self.skeleton = self.map.target
         self.extra = 0 if persons is None else persons - data.shape[-1]
         if self.extra < 0: raise EvaluationError(f"the clips have {data.shape[-1]} person slots, {persons} are wanted: nobody is left out silently; prepare the clips with fewer persons")
         self.classes, self.meta, self.name, self.y = data.classes, data.meta, data.name, data.y
         self.present = nn.functional.pad(torch.as_tensor(np.asarray(data.present)), (0, self.extra))
-        self.shape = (*data.shape[:3], len(skeleton), data.shape[-1] + self.extra)
+        self.shape = (*data.shape[:3], len(self.skeleton), data.shape[-1] + self.extra)
     def __len__(self): return len(self.data)
-    def subset(self, index): return MappedData(self.data.subset(index), self.skeleton, self.shape[-1])
+    def subset(self, index): return MappedData(self.data.subset(index), self.map, self.shape[-1])
     def batch(self, index=slice(None), device="cpu"):
         "As SkeletonData.batch: (n,C,T,V,M) in the layout wanted, axes turned where the layouts' `up` differ."
         return nn.functional.pad(self.map(self.data.batch(index, device), coordinates=-4), (0, self.extra))
@@ -127,8 +129,8 @@ def _fits(network, skeleton, shape):
         try: network(torch.zeros(1, *shape, device=device, dtype=dtype)); return None
         except (ValueError, RuntimeError) as e: return str(e)
 
-def bring_to_encoder(network, *sets):
-    "(report, sets): clips in the layout of the network, with as many person slots as it asks for; more than it takes is an error."
+def bring_to_encoder(network, *sets, joints=None):
+    "(report, sets): clips in the layout of the network (by the map `joints`, if one is given), with as many person slots as it asks for; more than it takes is an error."
     (_, C, T, _, M), skeleton = sets[0].shape, getattr(network, "skeleton", sets[0].skeleton)
     persons, problem = M, _fits(network, skeleton, (C, T, len(skeleton), M))
     if problem and M < getattr(network, "config", {}).get("persons", 0): persons = network.config["persons"]; problem = _fits(network, skeleton, (C, T, len(skeleton), persons))
@@ -136,7 +138,7 @@ def bring_to_encoder(network, *sets):
     same = sets[0].skeleton.names == skeleton.names and sets[0].skeleton.up == skeleton.up
     report = _sizes_report(getattr(network, "config", {}), T, M, persons - M)
     if same and persons == M: return report, sets
-    mapped = [d if d is None else MappedData(d, skeleton, persons) for d in sets]
+    mapped = [d if d is None else MappedData(d, joints or skeleton, persons) for d in sets]
     return report | dict(filled=list(mapped[0].map.made), missing=mapped[0].map.missing), mapped
 
 # %% ../../nbs/evaluate/06_transfer.ipynb #c018
@@ -144,21 +146,22 @@ def transfer(
     encoder,                    # network, dict {stream: network} or method, learnt on any set; it is copied, never changed
     train, test,                # SkeletonData of the set to go to
     *, how="finetune",          # what is done there: "finetune", "semi", "linear", "knn"
-    mapping="joints",           # where layouts differ: "joints", the clips are brought to the encoder's layout; "weights", the encoder to the clips' layout
+    mapping="joints",           # where layouts differ: "joints", the clips are brought to the encoder's layout (or a map that does it, see `propose_mapping`); "weights", the encoder to the clips' layout
     stream="joint", val=None, seed=0,
     **settings,                 # of the protocol: schedule, epochs, k, device, ...
 ) -> Result:
     "Weights learnt on one set, measured on another, also between joint layouts (ACL, Table V: fine-tuning)."
     known = dict(finetune=finetune, semi=semi, linear=linear, knn=knn)
     if how not in known: raise EvaluationError(f"how is one of {', '.join(known)}, got {how!r}")
-    if mapping not in ("joints", "weights"): raise EvaluationError(f"mapping is 'joints' or 'weights', got {mapping!r}")
+    own = isinstance(mapping, JointMap)
+    if not own and mapping not in ("joints", "weights"): raise EvaluationError(f"mapping is 'joints', 'weights' or a map of joints, got {mapping!r}")
     for d in (train, test): _check_clips(d)
     network = pick_encoder(encoder, stream)
     source, target = getattr(network, "skeleton", train.skeleton), train.skeleton
-    if mapping == "weights": network, report = to_layout(network, target, train.shape[-1], train.shape[2], seed)
-    else: report, (train, test, val) = bring_to_encoder(network, train, test, val)
+    if not own and mapping == "weights": network, report = to_layout(network, target, train.shape[-1], train.shape[2], seed)
+    else: report, (train, test, val) = bring_to_encoder(network, train, test, val, joints=mapping if own else None)
     result = known[how](network, train, test, stream=stream, val=val, seed=seed, **settings)
-    result.settings |= dict(protocol=f"transfer, {result.settings['protocol']}", layouts=f"{source.name} -> {target.name}", mapping=mapping, **report)
+    result.settings |= dict(protocol=f"transfer, {result.settings['protocol']}", layouts=f"{source.name} -> {target.name}", mapping="joints" if own else mapping, **report)
     return result
 
 def _check_clips(d):

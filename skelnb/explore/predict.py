@@ -15,6 +15,7 @@ from ..skeleton import Skeleton, LAYOUTS
 from ..player import player, _write_page
 from ..data.dataset import SkeletonData, data_dir
 from ..data.formats import Recording, read_ntu, read_ucla
+from ..data.layouts import map_joints
 from ..data.preprocess import preprocess
 from ..evaluate.features import Features, features
 from ..evaluate.fusion import side_by_side
@@ -67,7 +68,7 @@ def fit_clip(
     "Bring a recording to the joints, frames, persons and preprocessing of a data set."
     x, notes, M = recording.x, [v for k, v in recording.meta.items() if k == "assumed"], bank.shape[4]
     if recording.skeleton != bank.skeleton:
-        mapped = recording.skeleton.map_to(bank.skeleton)
+        mapped = map_joints(recording.skeleton, bank.skeleton)
         x = mapped(x, coordinates=-4); notes.append(f"joints were mapped: {mapped!r}")
     if not (x != 0).any(): raise PredictError(f"{recording.name}: nobody is in this recording")
     x = _prepared(x, recording, bank)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import scipy.io
 
-from skelnb.data import DataError, FolderError, ReadError, SkeletonData, Spec, from_recordings, guess, load, prepare_custom, preview, read_ntu, read_pku, read_ucla_folder
+from skelnb.data import DataError, FolderError, PrepareForm, ReadError, SkeletonData, Spec, from_recordings, guess, load, prepare_custom, preview, read_ntu, read_pku, read_ucla_folder
 from skelnb.data.custom import class_names, find_clips, make_clip, read_one, read_table, saved_plan
 from skelnb.data.formats import NTU_CLASSES, PKU_CLASSES, UCLA_CLASSES
 from skelnb.skeleton import NTU25, UCLA20, LayoutError, Skeleton
@@ -468,3 +468,16 @@ def test_one_recording_by_the_plan_of_a_set(good, tmp_path):
     with pytest.raises(ReadError, match="holds 12 clips"): read_one(good, plan)
     write(good / "empty.csv", np.full((5, 1, V, 3), np.nan))
     with pytest.raises(ReadError): read_one(good / "empty.csv", plan)
+
+
+def test_the_form_does_what_the_calls_do(good, home):
+    form = PrepareForm(good, STICK, frames=10)
+    assert "12 clips" in repr(form) and form.preview.problems == [] and "<pre" in form._repr_mimebundle_()["text/html"]
+    form.fields["units"].value = "mm"                                                    # people of two millimetres
+    assert form.spec.units == "mm" and form.preview.problems
+    form.fields["pattern"].value = "{label"
+    assert "pattern" in form.said.value and form.spec.pattern != "{label"                # what cannot be meant is said and changes nothing
+    form.fields["units"].value = "m"
+    form.go.click(); assert "name first" in form.said.value and form.data is None and nothing_left(home)
+    form.name.value = "mine"; form.go.click()
+    same(form.data, prepared(good, "other", units="m")); assert "load(&#x27;mine&#x27;, frames=10)" in form.said.value and len(load("mine", frames=10)) == 12

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skelnb.evaluate.experiment import ExperimentError, pack, pack_labels, trial_file
-from skelnb.evaluate.ledger import CLAIMS, COLOURS, Claim, effects, evidence, judge, ledger_html, nmi, read_ledger, resample, rows_of, share_right, trials_of, verdict, write_ledger
+from skelnb.evaluate.ledger import CLAIMS, COLOURS, Claim, effects, evidence, judge, ledger_html, nmi, published, read_ledger, resample, rows_of, share_right, trials_of, verdict, write_ledger
 from skelnb.evaluate.tables import TABLES, trial_of
 
 CLAIM = {c.id: c for c in CLAIMS}
@@ -242,3 +242,12 @@ def test_text_of_a_claim_is_text_on_the_page():
     page = ledger_html([line])
     assert "<script" not in page and "<img" not in page and "<b>1" not in page and "a&amp;b" in page and "3 x 1,980" in page
     for x, w in re.findall(r'<rect x="([\d.-]+)"[^>]* width="([\d.-]+)"', page): assert 0 <= float(x) <= 200 and 0 < float(w) and float(x) + float(w) <= 200.1
+
+
+def test_what_the_papers_own_numbers_say():
+    "By hand from the tables; a claim whose rows are not all printed has no column."
+    assert published(CLAIM["4"]) == {"PKU I": 11.2, "PKU II": 18.7, "NTU-60 xsub": 6.5, "NTU-60 xview": 5.0, "NTU-120 xsub": 5.1, "NTU-120 xset": 6.3}
+    assert published(CLAIM["20"]) == {"NTU-60 xsub": 1.8} and published(CLAIM["6, collapse"]) == {}
+    ten = published(CLAIM["10"])                                   # means of three rows
+    assert ten["NTU-60 xsub"] == round(min(78.6 - (77.8 + 75.4 + 76.4) / 3, (77.8 + 75.4 + 76.4) / 3 - (73.0 + 58.8 + 70.1) / 3), 2)
+    assert {i for i, c in CLAIM.items() if published(c) and min(published(c).values()) <= 0} == {"15", "17", "21", "22"}

@@ -10,7 +10,7 @@ _reexport(__name__, {
     "streams": "to_stream STREAMS",
     "dataset": "SkeletonData load data_dir from_recordings DataError FolderError",
     "prepare": "prepare",
-    "custom": "Spec guess preview prepare_custom",
+    "custom": "Spec guess preview prepare_custom PrepareForm read_one saved_plan",
     "keypoints": "OPENPOSE18 OPENPOSE25 read_keypoints",
-    "layouts": "read_layout save_layout make_layout draw_skeleton propose_mapping draw_layout guess_bones guess_pairs studio_layout write_custom",
+    "layouts": "read_layout save_layout make_layout draw_skeleton propose_mapping map_joints draw_layout guess_bones guess_pairs studio_layout write_custom",
 })

@@ -5,7 +5,7 @@ __all__ = ['MISSING', 'UNITS', 'FACTORS', 'KINDS', 'LARGEST_TABLE', 'LARGEST_ARR
            'read_name', 'guess_pattern', 'list_files', 'Files', 'find_clips', 'couple', 'read_table', 'plain_joint',
            'joint_index', 'read_columns', 'wide_columns', 'Raw', 'guess_axes', 'read_clips', 'fill', 'tidy', 'extent',
            'guess_units', 'guess_up', 'guess', 'read_classes', 'NoSideTable', 'clip_facts', 'make_clip', 'Preview',
-           'preview', 'class_names', 'prepare_custom', 'read_one', 'saved_plan']
+           'preview', 'class_names', 'prepare_custom', 'read_one', 'saved_plan', 'PrepareForm']
 
 # %% ../../nbs/data/07_custom.ipynb #c008
 from dataclasses import asdict, dataclass, field, fields
@@ -1192,11 +1192,14 @@ class Preview:
                  *(f"  {k:<9} {v}{why(k)}" for k, v in (("pattern", s.pattern), ("folders", "/".join(f or "-" for f in s.folders)), ("table", s.labels)) if v), f"  units     {s.units}{why('units')}", f"  up        {s.up}{why('up')}" + f", turned to {s.layout['up']} as the layout has it" * (s.up != s.layout["up"]),
                  f"  missing   {s.missing}; {100 * self.missing:.1f} % of the points looked at{'; exact zeros count as missing' * s.zeros}"]
         return "\n".join(lines + [f"  note      {n}" for n in self.notes] + [f"  PROBLEM   {p}" for p in self.problems])
+    def player(self):
+        "The first clips, moving."
+        from skelnb.player import player
+        return player([r.x for r in self.recordings[:3]], self.recordings[0].skeleton, [r.name for r in self.recordings[:3]], width=220, height=260)
     def _ipython_display_(self):
         from IPython.display import display
-        from skelnb.player import player
         print(self)
-        if self.recordings: display(player([r.x for r in self.recordings[:3]], self.recordings[0].skeleton, [r.name for r in self.recordings[:3]], width=220, height=260))
+        if self.recordings: display(self.player())
 
 # %% ../../nbs/data/07_custom.ipynb #c081
 def preview(
@@ -1388,3 +1391,55 @@ def saved_plan(
             plan = plan.get("settings", {}).get("spec") if isinstance(plan, dict) else None
             return Spec.from_dict(plan) if plan else None
     return None
+
+# %% ../../nbs/data/07_custom.ipynb #c094
+class PrepareForm:
+    "`guess`, `preview` and `prepare_custom` as a form of widgets: `.spec` the plan as it stands, `.preview` what is understood, `.data` the set once it is prepared."
+    def __init__(self,
+        folder,                 # of the recordings
+        layout=None,            # as in `guess`
+        frames=50,              # frames a clip of the prepared set
+        **told,                 # fields of `Spec` that are known
+    ):
+        import ipywidgets as w
+        self.folder, self.frames, self.data, self.spec = folder, frames, None, guess(folder, layout, **told)
+        choose = dict(units=list(UNITS), up=["x", "y", "z", "-x", "-y", "-z"], missing=list(MISSING))
+        self.fields = {k: w.Dropdown(options=v, value=getattr(self.spec, k)) for k, v in choose.items()}
+        self.fields |= dict(persons=w.BoundedIntText(self.spec.persons, min=1, max=20), confidence=w.BoundedFloatText(self.spec.confidence, min=0, max=1, step=.05),
+                            pattern=w.Text(self.spec.pattern, continuous_update=False), labels=w.Text(self.spec.labels, continuous_update=False, placeholder="table.csv"))
+        for k, f in self.fields.items(): f.description = k; f.observe(lambda change, k=k: self.change(**{k: change["new"]}), "value")
+        self.name, self.go, self.said, self.seen = w.Text(placeholder="what the set is called", description="name"), w.Button(description="Prepare", button_style="primary"), w.HTML(), w.VBox()
+        self.go.on_click(lambda _: self.prepare()); half = len(self.fields) // 2 + 1; every = [*self.fields.values(), self.name, self.go]
+        self.box = w.VBox([w.HBox([w.VBox(every[:half]), w.VBox(every[half:])]), self.said, self.seen])
+        self._look()
+
+# %% ../../nbs/data/07_custom.ipynb #c095
+def _form_change(self, **new):
+    "Another plan, and a look; what cannot be meant is said and changes nothing."
+    self.said.value = ""
+    try: self.spec = self.spec.change(**new); self._look()
+    except (ReadError, DataError) as e: self.said.value = _pre(e)
+
+def _pre(text):
+    import html
+    return f'<pre style="font-size:12px;line-height:1.4">{html.escape(str(text))}</pre>'
+
+def _form_look(self):
+    import ipywidgets as w
+    self.preview = preview(self.folder, self.spec); moving = self.preview.player() if self.preview.recordings else None
+    self.seen.children = [w.HTML(_pre(self.preview)), *([moving] if isinstance(moving, w.Widget) else [w.HTML(moving.to_html())] if moving else [])]
+
+def _form_prepare(self):
+    "What the button does."
+    name, self.said.value = self.name.value.strip(), _pre("Reading ...")
+    if not name: self.said.value = _pre("Give the set a name first."); return
+    try: self.data = prepare_custom(self.folder, self.spec, name, frames=self.frames)
+    except (ReadError, DataError, OSError) as e: self.said.value = _pre(e); return
+    self.said.value = _pre(f"{self.data.report}\nload({name!r}{'' if self.frames == 50 else f', frames={self.frames}'}) opens it.")
+
+def _form_bundle(self, **kwargs):
+    "Widgets where a kernel runs; else the first look."
+    return {**self.box._repr_mimebundle_(**kwargs), "text/html": _pre(self.preview) + (self.preview.player().to_html() if self.preview.recordings else "")}
+
+PrepareForm.change, PrepareForm._look, PrepareForm.prepare, PrepareForm._repr_mimebundle_ = _form_change, _form_look, _form_prepare, _form_bundle
+PrepareForm.__repr__ = lambda self: f"PrepareForm({self.folder}: {self.preview.clips:,} clips, {self.spec.units}, {self.spec.up} up)"

@@ -70,7 +70,7 @@ def _norm_backward(gy, x, weight, mean, scale, eps, copies=1, wanted=True):
     a, slope = weight * scale, -weight * scale ** 2 * gw / n
     a, slope, start = (v.repeat(T * V) for v in (a, slope, -weight * scale * gb / n - slope * mean))
     rows = lambda z: z.permute(0, 2, 3, 1).reshape(B, -1)                                # one clip a row: no copy of a channels-last map
-    gx, few = torch.empty_like(x), max(1, 2 ** 16 // x[0].numel()) if x.device.type == "cpu" else B         # some clips at a time: what stays in the cache
+    gx, few = torch.empty_like(x), max(1, 2 ** 16 // x[0].numel()) if x.device.type == "cpu" and C >= _NARROW else B         # wide maps some clips at a time: what stays in the cache
     for i in range(0, B, few):
         part = torch.addcmul(start, rows(x)[i:i + few].to(a.dtype), slope)
         if i + few >= B and copies != 1: part[-1] *= copies

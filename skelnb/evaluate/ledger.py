@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['CLAIMS', 'COLOURS', 'resample', 'share_right', 'nmi', 'Claim', 'rows_of', 'trials_of', 'evidence', 'effects',
-           'verdict', 'judge', 'write_ledger', 'read_ledger', 'ledger_html']
+           'verdict', 'judge', 'write_ledger', 'published', 'read_ledger', 'ledger_html']
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c004
 import json
@@ -158,6 +158,13 @@ def write_ledger(datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), results=
     return made
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c017
+def published(claim):
+    "{column: smallest difference of the claim's pairs in the paper's own numbers, points}, for columns in which every row has one."
+    table = TABLES[claim.table]; paper = {label: table.row(label).paper for label in rows_of(claim)}
+    mean = lambda side, column: sum(paper[label][column] for label in _labels(side)) / len(_labels(side))
+    return {c: round(min(mean(better, c) - mean(worse, c) for better, worse in claim.pairs), 2) for c in table.columns if all(p.get(c) is not None for p in paper.values())}
+
+# %% ../../nbs/evaluate/11_ledger.ipynb #c020
 COLOURS = {"holds": "#0072b2", "does not hold": "#d55e00", "undecided": "#888888"}
 
 def read_ledger(ids=None, results=None):

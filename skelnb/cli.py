@@ -273,6 +273,7 @@ def _brought(encoder, train, test, names=None):
     print(f"joints are mapped: {train.map!r}")
     return train, test
 
+# %% ../nbs/99_cli.ipynb #c016
 @app.command()
 def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
              data: Annotated[str, typer.Argument(help="a set by name or a prepared folder")],
@@ -301,7 +302,7 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
     for key, value in found.items(): print(f"{key:22s} {100 * value:6.2f} %")
     if out: write_json(out, dict(weights=str(weights), data=data, protocol=protocol, stream=stream, seed=seed, **found))
 
-# %% ../nbs/99_cli.ipynb #c017
+# %% ../nbs/99_cli.ipynb #c018
 def _plan_of(data, spec, skeleton, frames):
     "The plan for one recording: told, or the one of the set it is compared with; none for the formats that are known anyway."
     from skelnb.data.custom import Spec, saved_plan
@@ -309,7 +310,7 @@ def _plan_of(data, spec, skeleton, frames):
     if spec is not None: return Spec.from_dict(read_json(spec))
     return saved_plan(data, frames) if skeleton is None else None
 
-# %% ../nbs/99_cli.ipynb #c018
+# %% ../nbs/99_cli.ipynb #c019
 @app.command()
 def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton (NTU RGB+D), .json (NW-UCLA), .npy (3, frames, joints, persons), or one like those of a set of your own")],
             weights: Annotated[Path, typer.Option(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
@@ -337,7 +338,7 @@ def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton 
     print(found.nearest().head(nearest).drop(columns="row").to_string(index=False, formatters={"cosine": "{:.4f}".format}))
     print("\n".join([found.usual(), *found.notes, f"open {found.save(out)}"]))
 
-# %% ../nbs/99_cli.ipynb #c019
+# %% ../nbs/99_cli.ipynb #c020
 @app.command()
 def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
            out: Annotated[Optional[Path], typer.Option(help="file to write (default: WEIGHTS with the ending .onnx; of several streams one file each)")] = None,
@@ -354,7 +355,7 @@ def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetenso
         path = export_onnx(one, out.with_stem(f"{out.stem}-{stream}") if len(many) > 1 else out, frames, persons, meta={"weights": weights.name, "stream": stream or _stream(encoder, None)})
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against torch")
 
-# %% ../nbs/99_cli.ipynb #c020
+# %% ../nbs/99_cli.ipynb #c021
 @app.command()
 def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetensors of released code (SkeletonCLR, AimCLR, CrosSCLR, HiCLR, ACL, CTR-GCN, UNIK, CMD)")],
             out: Annotated[Optional[Path], typer.Option(help="file to write (default: CHECKPOINT with the ending .safetensors)")] = None,
@@ -374,7 +375,7 @@ def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetenso
         print(f"{stream or 'encoder'}: {e.config['name']}, width {e.config['width']}, {e.feature_dim} features, {e.skeleton.name}")
     print(f"written: {save_weights(out, encoder, {'converted from': checkpoint.name})}")
 
-# %% ../nbs/99_cli.ipynb #c022
+# %% ../nbs/99_cli.ipynb #c023
 def _tables(names):
     "Tables by name; 'all' is every one of them."
     import difflib
@@ -397,7 +398,7 @@ def _numbers(text, option):
     try: return tuple(int(v) for v in text.split(","))
     except ValueError: raise ValueError(f"{option}: expected whole numbers with commas between, such as 0,1,2, got {text!r}") from None
 
-# %% ../nbs/99_cli.ipynb #c023
+# %% ../nbs/99_cli.ipynb #c024
 @app.command()
 def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 ... acl-14, acl-fig4, hiclr-1 ... hiclr-7, all, or ledger (default: say what there is)")] = None,
               data: Annotated[str, typer.Option(help="synthetic-small, nw-ucla, pku1-pairs; ntu60, ntu120, pku1, pku2: the papers' settings")] = "synthetic-small",
@@ -430,7 +431,7 @@ def _ledger():
     from skelnb.evaluate.ledger import write_ledger
     for c in write_ledger(): print(f"{c['id']:12} {c['data']:16} {c['effect']:+6.1f} [{c['interval'][0]:+.1f}, {c['interval'][1]:+.1f}]  {c['verdict']:14} {c['claim']}")
 
-# %% ../nbs/99_cli.ipynb #c025
+# %% ../nbs/99_cli.ipynb #c026
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>skelnb demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}}
@@ -454,7 +455,7 @@ def curve_svg(history, width=640, height=180):
             f'<polyline fill="none" stroke="#0072b2" stroke-width="2" points="{" ".join(at(i, v) for i, v in enumerate(loss))}"/>'
             + text(4, 24, f"{high:.2f}") + text(4, height - 28, f"{low:.2f}") + text(50, height - 6, f"loss, epochs 1 to {len(loss)}") + "</svg>")
 
-# %% ../nbs/99_cli.ipynb #c026
+# %% ../nbs/99_cli.ipynb #c027
 def demo_page(result, history, player_html, explorer_html):
     "The demo's one HTML page as text; `result` is what `demo` also writes as JSON."
     rows = [("k nearest neighbours, accuracy", "knn"), ("linear classifier, accuracy (last epoch)", "linear_last"), ("clusters against actions, NMI", "nmi")]
@@ -469,7 +470,7 @@ def demo_page(result, history, player_html, explorer_html):
             "is chosen to train in a minute: results on real recordings with ST-GCN stand in the README.")
     return _PAGE.format(intro=intro, player=player_html, table=table, note=note, curve=curve_svg(history), explorer=explorer_html)
 
-# %% ../nbs/99_cli.ipynb #c027
+# %% ../nbs/99_cli.ipynb #c028
 def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
     "Train CMAL with the quick encoder and measure it; returns the result dict, the history, the trained encoder and the split."
     import copy
@@ -487,7 +488,7 @@ def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
                   trained=scores(model.encoders["joint"], train, test, seed=seed), nearest_neighbour=nearest_neighbour(train, test).accuracy)
     return result, history, model.encoders["joint"], train, test
 
-# %% ../nbs/99_cli.ipynb #c028
+# %% ../nbs/99_cli.ipynb #c029
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weights and the scores")] = Path("skelnb-demo"),
          epochs: Annotated[int, typer.Option(help="epochs of CMAL")] = 60, seed: Annotated[int, typer.Option()] = 0):
@@ -511,7 +512,7 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weight
     for who in ("untrained", "calibrated", "trained"): print(f"{who:10s} " + "  ".join(f"{k} {100 * v:.1f} %" for k, v in result[who].items()))
     print(f"open {out / 'index.html'}")
 
-# %% ../nbs/99_cli.ipynb #c030
+# %% ../nbs/99_cli.ipynb #c031
 def examine():
     "What the doctor finds on this machine, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
     import importlib.metadata as im, platform, shutil
@@ -529,7 +530,7 @@ def examine():
     found.append(("ok" if prepared else "note", "prepared sets: " + (", ".join(prepared) or "none yet; the embedded ones are made on first use")))
     return found
 
-# %% ../nbs/99_cli.ipynb #c031
+# %% ../nbs/99_cli.ipynb #c032
 @app.command()
 def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder to look into (default: the installation)")] = None):
     """Say what is installed and prepared; or, given a folder, which recordings lie in it, what is missing, and what to do next.

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['ABSENT', 'MOST_CLIPS', 'INK', 'STATE', 'project', 'quantise', 'restore', 'ClipError', 'pack', 'unpack', 'poster',
-           'moving_picture', 'module_js', 'safe_json', 'StaticPlayer', 'player']
+           'moving_picture', 'module_js', 'safe_json', 'Page', 'StaticPage', 'live_script', 'StaticPlayer', 'player']
 
 # %% ../nbs/01_player.ipynb #c007
 from base64 import b64encode
@@ -263,9 +263,52 @@ def _write_page(path, title, body):
     except OSError as e: raise OSError(f"{path}: cannot write the page ({e.strerror or e}); does the folder exist, and may you write there?") from e
     return path
 
-# %% ../nbs/01_player.ipynb #c035
-class _Player:
+# %% ../nbs/01_player.ipynb #c036
+class Page:
+    """What the live and the static form of a widget share. An explorer of a later chapter says `_script` (its JavaScript module, which finds the player as SkeletonPlayer), `_alt`, `_title`,
+    has `to_html`, and draws its picture for paper by `_picture` (PNG bytes, or None where nothing can draw)."""
+    _script, _alt, _title, _poster = None, "needs JavaScript to be touched", "Skeletons", None
+    def _drawn_for(self): return None                                                          # the picture is drawn anew when this changes
+    def _picture(self): return None
+    def _js(self): return f"const SkeletonPlayer = {module_js()}; const explorer = {module_js(self._script)};"
+    def _img(self):
+        "The picture as an <img>, for readers where no script runs."
+        if getattr(self, "_poster_of", "none yet") != (now := self._drawn_for()): self._poster_of, self._poster = now, self._picture()
+        alt = html.escape(f"{self!r}: {self._alt}", quote=True)
+        return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
+    def _html(self, text, image=None):
+        "Picture, script and state (JSON text) as a fragment that works in any page."
+        key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]                          # the same state, the same page: notebooks stay quiet under version control
+        return (f'<div data-skelnb="{key}">{self._img() if image is None else image}</div><script>(() => {{{self._js()}'
+                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb");'
+                f'explorer.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
+    def save(self,
+        path,                   # file to write, e.g. "page.html"
+        title=None,             # of the page; None: the widget's own
+        most_bytes=6_000_000,   # keep as much as fits
+    ):
+        "Write a page of its own that opens anywhere; returns its path."
+        return _write_page(path, title or self._title, self.to_html(most_bytes))
+    def _repr_mimebundle_(self, include=None, exclude=None, **kw):
+        "Widget (live), page (saved) and picture (paper)."
+        live = super()._repr_mimebundle_() if hasattr(super(), "_repr_mimebundle_") else {}
+        data, meta = live if isinstance(live, tuple) else (live or {}, {})
+        data = {**data, "text/plain": repr(self), "text/html": self.to_html()}
+        if self._poster: data["image/png"] = b64encode(self._poster).decode()
+        return data, meta
+
+class StaticPage:
+    "In place of a widget where anywidget is not installed: the page works, but does not talk to Python."
+    def __init__(self, **state): self.__dict__.update(state)
+
+def live_script(script):
+    "The JavaScript module of a widget, with the player before it."
+    return f"const SkeletonPlayer = {module_js()};\n{pathlib.Path(str(script)).read_text(encoding='utf-8')}"
+
+# %% ../nbs/01_player.ipynb #c037
+class _Player(Page):
     "What a live and a static player share."
+    _alt = "an animation that needs JavaScript"
     def show(self,
         x,                      # clips as for `player`
         labels=None,            # one text a clip
@@ -279,40 +322,20 @@ class _Player:
         most_bytes=240_000,     # leave out frames until the fragment is no larger
     ) -> str:
         "A fragment that plays in any page without network or kernel, and shows the poster where no script runs."
-        return _fragment(self.clips, {k: getattr(self, k) for k in STATE}, self._image(), most_bytes)
-    def save(self,
-        path,                   # file to write, e.g. "wave.html"
-        title="Skeletons",
-    ):
-        "Write a page of its own that opens anywhere; returns its path."
-        return _write_page(path, title, self.to_html(most_bytes=5_000_000))
+        return _fragment(self.clips, {k: getattr(self, k) for k in STATE}, self._img(), most_bytes)
+    def _drawn_for(self): return self.clips
+    def _picture(self): return _png(self.clips)
 
-# %% ../nbs/01_player.ipynb #c036
+# %% ../nbs/01_player.ipynb #c038
 def _repr(self):
     items = self.clips["items"]
     return f"Player({len(items)} clip{'s' * (len(items) > 1)}, {self.clips['layout']['name']}, {max(i['frames'] for i in items)} frames at {self.fps:g} a second)"
 
-def _image(self):
-    "The poster as an <img>, drawn once for these clips."
-    if getattr(self, "_poster_of", None) is not self.clips: self._poster_of, self._poster_png = self.clips, _png(self.clips)
-    alt = html.escape(f"{self!r}: an animation that needs JavaScript")
-    return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster_png).decode()}">' if self._poster_png else f"<p>{alt}</p>"
+_Player.__repr__ = _repr
 
-def _mimebundle(self, include=None, exclude=None, **kw):
-    "Widget (live), page (saved) and poster (paper) of one player."
-    live = super(_Player, self)._repr_mimebundle_() if hasattr(super(_Player, self), "_repr_mimebundle_") else {}
-    data, meta = live if isinstance(live, tuple) else (live or {}, {})
-    data = {**data, "text/plain": repr(self), "text/html": self.to_html()}
-    if self._poster_png: data["image/png"] = b64encode(self._poster_png).decode()
-    return data, meta
+class StaticPlayer(StaticPage, _Player): "The player where anywidget is not installed."
 
-_Player.__repr__, _Player._image, _Player._repr_mimebundle_ = _repr, _image, _mimebundle
-
-class StaticPlayer(_Player):
-    "The player where anywidget is not installed: the page plays, but does not talk to Python."
-    def __init__(self, **state): self.__dict__.update(state)
-
-# %% ../nbs/01_player.ipynb #c037
+# %% ../nbs/01_player.ipynb #c039
 @cache
 def _live_player():
     "The widget class, made on first use so that this module needs numpy alone; None without anywidget."
@@ -327,7 +350,7 @@ def _live_player():
         playing, numbers = t.Bool(True).tag(sync=True), t.Bool(False).tag(sync=True)
     return Player
 
-# %% ../nbs/01_player.ipynb #c038
+# %% ../nbs/01_player.ipynb #c040
 def player(
     x,                      # a clip (C,T,V,M), array or tensor, in metres; or several (a list, a batch), shown side by side
     skeleton,               # its layout, e.g. NTU25

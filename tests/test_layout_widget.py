@@ -8,7 +8,6 @@ import urllib.request
 import numpy as np
 import pytest
 
-from browser import browser, offline_page, open_page, page, screenshot  # noqa: F401
 from test_lab import lab, open_and_run, stay_in_view  # noqa: F401
 from skelnb.data.layouts import draw_layout, read_layout, studio_layout, to_studio_layout
 from skelnb.data.synthetic import studio

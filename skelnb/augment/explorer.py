@@ -5,15 +5,13 @@ __all__ = ['PARAMS', 'RANGES', 'CHOICES', 'NAMES', 'LABELS', 'UNITS', 'AXES', 'S
            'bone_lengths', 'spectrum', 'distance', 'pair_distances', 'StaticExplorer', 'explore_augment']
 
 # %% ../../nbs/augment/05_explorer.ipynb #c006
-from base64 import b64encode
 from functools import cache
-from hashlib import sha256
 from importlib.resources import files
-import contextlib, copy, html, inspect, math, pathlib, re
+import contextlib, copy, inspect, math, pathlib, re
 import numpy as np
 import torch
 from ..data.streams import to_stream
-from ..player import _layout, _png, _write_page, module_js, pack, safe_json
+from ..player import Page, StaticPage, _layout, _png, live_script, pack, safe_json
 from ..skeleton import NTU25
 from .core import Augmentation, AugmentError, Compose
 from .basic import Shear, TemporalCrop
@@ -368,30 +366,20 @@ _Chain._stored, _Chain._alone = _stored, _alone
 
 
 # %% ../../nbs/augment/05_explorer.ipynb #c041
-class _Page:
+class _Page(Page):
     "A page of the explorer that needs no kernel."
+    _script, _title = _JS, "Augmentations"
     def to_html(self,
         most_bytes=270_000,         # keep fewer clips, then fewer frames, until the fragment is no larger
     ) -> str:
         "A fragment that works in any page, without network or kernel: all sliders, switches and draws of the built-in augmentations."
-        js, image = f"const SkeletonPlayer = {module_js()}; const explorer = {module_js(_JS)};", self._img()
+        js, image = self._js(), self._img()
         state = {k: getattr(self, k) for k in STATE} | dict(live=False, ask={}, answer={k: v for k, v in self.answer.items() if k == "moves"} if self.setting == self._moved_at else {})
         state["clips"] = _keep(self.clips, most_bytes - len(js) - len(image) - len(safe_json({**state, "clips": {}})) - 2500)
         full = state["clips"]["n"] == self.clips["n"] and state["clips"]["T"] == self.clips["T"]
         if not full: state["answer"] = {}
         state["stored"] = self._stored(most_bytes - len(js) - len(image) - len(safe_json(state)) - 1500) if full else [None] * len(self.steps)
-        text = safe_json(state); key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]
-        return (f'<div data-skelnb="{key}">{image}</div><script>(() => {{{js}'
-                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb");'
-                f'explorer.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
-
-    def save(self,
-        path,                       # file to write, e.g. "augment.html"
-        title="Augmentations",
-        most_bytes=6_000_000,
-    ):
-        "Write a page of its own that opens anywhere; returns its path."
-        return _write_page(path, title, self.to_html(most_bytes))
+        return self._html(safe_json(state), image)
 
 # %% ../../nbs/augment/05_explorer.ipynb #c042
 def _keep(clips, room):
@@ -402,13 +390,10 @@ def _keep(clips, room):
     q = q[:kept, :, ::every]
     return {**clips, "n": kept, "T": q.shape[2], "labels": clips["labels"][:kept], "data": q.tobytes()}
 
-def _img(self):
-    "The first clip and what became of it as an <img>, for readers where no script runs."
-    if not hasattr(self, "_poster"):
-        on = ", ".join(s["label"] for i, s in enumerate(self.steps) if self.first["on"][i]) or "nothing switched on"
-        self._poster = _png(pack([self.x[0], torch.nan_to_num(self._shown())], self.skeleton, [self.clips["labels"][0] or "a clip", on]))
-    alt = html.escape(f"{self!r}: needs JavaScript to be touched", quote=True)
-    return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
+def _picture(self):
+    "The first clip and what became of it."
+    on = ", ".join(s["label"] for i, s in enumerate(self.steps) if self.first["on"][i]) or "nothing switched on"
+    return _png(pack([self.x[0], torch.nan_to_num(self._shown())], self.skeleton, [self.clips["labels"][0] or "a clip", on]))
 
 # %% ../../nbs/augment/05_explorer.ipynb #c043
 def _shown(self):
@@ -416,21 +401,12 @@ def _shown(self):
     except Exception: return self.x[0]
 
 def _repr(self): return f"AugmentExplorer({self.clips['n']} clips, {', '.join(s['label'] for s in self.steps)})"
-
-def _bundle(self, include=None, exclude=None, **kw):
-    live = super(_Page, self)._repr_mimebundle_() if hasattr(super(_Page, self), "_repr_mimebundle_") else {}
-    data, meta = live if isinstance(live, tuple) else (live or {}, {})
-    data = {**data, "text/plain": repr(self), "text/html": self.to_html()}
-    if self._poster: data["image/png"] = b64encode(self._poster).decode()
-    return data, meta
-_Page._img, _Page._shown, _Page.__repr__, _Page._repr_mimebundle_ = _img, _shown, _repr, _bundle
+_Page._picture, _Page._shown, _Page.__repr__ = _picture, _shown, _repr
 
 
 
 # %% ../../nbs/augment/05_explorer.ipynb #c044
-class StaticExplorer(_Page, _Chain):
-    "The explorer where anywidget is not installed: the page works, but does not talk to Python."
-    def __init__(self, **state): self.__dict__.update(state)
+class StaticExplorer(StaticPage, _Page, _Chain): "The explorer where anywidget is not installed."
 
 @cache
 def _live_explorer():
@@ -439,7 +415,7 @@ def _live_explorer():
     except ImportError: return None
     class AugmentExplorer(_Page, _Chain, anywidget.AnyWidget):
         "The explorer in a live notebook. Traits: setting (what is on, every slider, the draw)."
-        _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
+        _esm = live_script(_JS)
         clips, first, strip, answer = (t.Dict().tag(sync=True) for _ in range(4))
         setting, ask = (t.Dict().tag(sync=True, echo_update=False) for _ in range(2))          # what the page says need not be said back to it
         steps, levels, stored = (t.List().tag(sync=True) for _ in range(3))

@@ -855,6 +855,8 @@ def _turn(up, to):
     return None if up == to else (replace(NTU25, up=to).upright.T @ replace(NTU25, up=up).upright).astype(np.float64)
 
 # %% ../../nbs/data/07_custom.ipynb #c061
+def _say(v): return f"{v:.3g}" if v < 1000 else f"{v:,.0f}"
+
 def guess_units(
     x,                          # (C,T,V,M), NaN or zero where nothing is
 ):                              # (units, why)
@@ -863,10 +865,10 @@ def guess_units(
     if not size: return "m", "nobody is seen, so the unit is not known"
     if len(x) == 2:
         known = np.abs(x[np.isfinite(x)])
-        return ("relative", f"all coordinates are between 0 and {known.max():.2g}: shares of the picture") if known.max() <= 2 else ("pixels", f"2-D, and a person is {size:.3g} units large")
+        return ("relative", f"all coordinates are between 0 and {known.max():.2g}: shares of the picture") if known.max() <= 2 else ("pixels", f"2-D, and a person is {_say(size)} units large")
     for unit, low in (("m", .3), ("cm", 30), ("mm", 300)):
-        if low <= size < (3.5 if unit == "m" else 300 if unit == "cm" else 3500): return unit, f"a person is {size:.3g} units large"
-    return ("pixels" if size > 3.5 else "relative"), f"a person is {size:.3g} units large, which is no length in m, cm or mm: scaled to {TALL} m; say units= if you know better"
+        if low <= size < (3.5 if unit == "m" else 300 if unit == "cm" else 3500): return unit, f"a person is {_say(size)} units large"
+    return ("pixels" if size > 3.5 else "relative"), f"a person is {_say(size)} units large, which is no length in m, cm or mm: scaled to {TALL} m; say units= if you know better"
 
 _TOP, _LOW = "head nose neck eye ear shoulder mouth chest clavicle".split(), "ankle foot knee toe heel hip pelvis".split()
 
@@ -883,7 +885,7 @@ def guess_up(
         warnings.simplefilter("ignore"); d = (np.nanmean(x[:, :, top], 2) - np.nanmean(x[:, :, low], 2)).reshape(len(x), -1); mean = np.nan_to_num(np.nanmedian(d, 1))
     if not mean.any(): return skeleton.up, "nobody is seen: as the layout says", 0.
     c = int(np.abs(mean).argmax()); sure = float(abs(mean[c]) / np.linalg.norm(mean))
-    return ("-" if mean[c] < 0 else "") + "xyz"[c], f"from legs to head it is {mean[c]:+.3g} units along {'xyz'[c]}" + (", not much more than along another axis" if sure < .8 else ""), sure
+    return ("-" if mean[c] < 0 else "") + "xyz"[c], f"from legs to head it is {'+' if mean[c] > 0 else '-'}{_say(abs(mean[c]))} units along {'xyz'[c]}" + (", not much more than along another axis" if sure < .8 else ""), sure
 
 # %% ../../nbs/data/07_custom.ipynb #c063
 def _spread(items, n):
@@ -1190,7 +1192,7 @@ class Preview:
         lines = [f"{self.folder}: {self.clips:,} entries of {s.files}, {len(self.recordings)} clips looked at", f"  form      {s.form}{why('form')}", f"  joints    {len(s.layout['names'])} ({s.layout['name']}), {s.dims} coordinates{', the third is zero' * (s.dims == 2)}, {people} person(s)",
                  f"  frames    {frames[0]} / {frames[len(frames) // 2]} / {frames[-1]} (fewest, median, most)" if frames else "  frames    none", f"  labels    {some(self.labels)}", f"  subjects  {some(self.subjects)}", f"  views     {some(self.views)}",
                  *(f"  {k:<9} {v}{why(k)}" for k, v in (("pattern", s.pattern), ("folders", "/".join(f or "-" for f in s.folders)), ("table", s.labels)) if v), f"  units     {s.units}{why('units')}", f"  up        {s.up}{why('up')}" + f", turned to {s.layout['up']} as the layout has it" * (s.up != s.layout["up"]),
-                 f"  missing   {s.missing}; {100 * self.missing:.1f} % of the points looked at{'; exact zeros count as missing' * s.zeros}"]
+                 f"  missing   {s.missing}; {100 * self.missing:.1f} % of the points looked at{'; exact zeros count as missing' * s.zeros}{'' if s.mark is None else f'; {s.mark:g} counts as missing'}{why('mark')}"]
         return "\n".join(lines + [f"  note      {n}" for n in self.notes] + [f"  PROBLEM   {p}" for p in self.problems])
     def player(self):
         "The first clips, moving."

@@ -7,11 +7,11 @@ __all__ = ['STUDIO_LAYOUTS', 'HOW', 'STYLES', 'UNITS', 'guess_pairs', 'make_layo
 
 # %% ../../nbs/data/09_layouts.ipynb #c006
 from functools import cache
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 import json, os, re, stat
 import numpy as np
+from ..player import Page, StaticPage, live_script, safe_json
 from ..skeleton import Skeleton, LayoutError, JointMap, LAYOUTS, NTU25, UCLA20, _REST, _RECIPES
 
 STUDIO_LAYOUTS = {"nite15": "15", "smpl22": "22", "mocap31": "31", "marker39": "39"}
@@ -588,8 +588,9 @@ def _long(x, names):
 _JS = Path(str(files("skelnb"))) / "static/layout.js"
 _STATE = "names parents pairs shoulders up title frame frames selected suggested suggested_pairs known".split()
 
-class _LayoutPage:
+class _LayoutPage(Page):
     "What a live and a static page share."
+    _script = _JS
     def layout(self):
         "The `Skeleton` as it stands; LayoutError says what is missing."
         lacks = [n for n, p in zip(self.names, self.parents) if p < 0]
@@ -606,11 +607,7 @@ class _LayoutPage:
         except LayoutError as e: self.said = f"Not saved: {e}"
     def to_html(self):
         "A fragment that works in any page without network or kernel; there, the button saves where the browser keeps downloads."
-        from skelnb.player import module_js, safe_json
-        text = safe_json({k: getattr(self, k) for k in _STATE} | dict(points=self.points, live=False, asked=0, said="", clips={}))
-        key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]
-        return (f'<div data-skelnb="{key}">{self._start().svg}</div><script>(() => {{const SkeletonPlayer = {module_js()}; const page = {module_js(_JS)};'
-                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb"); page.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
+        return self._html(safe_json({k: getattr(self, k) for k in _STATE} | dict(points=self.points, live=False, asked=0, said="", clips={})), self._start().svg)
     def _start(self):
         "The joints by name, for readers where no script runs."
         s = Skeleton(self.title, tuple(self.names), (0,) * len(self.names), (), 0, (0, 0), up=self.up); x = np.frombuffer(self.points, "<f4").reshape(-1, len(s), 3)[self.frame]
@@ -620,28 +617,18 @@ class _LayoutPage:
 # %% ../../nbs/data/09_layouts.ipynb #c049
 def _layout_repr(self): return f"Layout({self.title}: {sum(p >= 0 for p in self.parents)} of {len(self.names)} joints placed, {len(self.pairs)} pairs)"
 
-def _layout_bundle(self, include=None, exclude=None, **kw):
-    "Widget (live) and page (saved)."
-    live = super(_LayoutPage, self)._repr_mimebundle_() if hasattr(super(_LayoutPage, self), "_repr_mimebundle_") else {}
-    data, meta = live if isinstance(live, tuple) else (live or {}, {})
-    return {**data, "text/plain": repr(self), "text/html": self.to_html()}, meta
+_LayoutPage.__repr__ = _layout_repr
 
-_LayoutPage.__repr__, _LayoutPage._repr_mimebundle_ = _layout_repr, _layout_bundle
-
-class StaticLayout(_LayoutPage):
-    "The page where anywidget is not installed: it works, but does not talk to Python."
-    said = ""
-    def __init__(self, **state): self.__dict__.update(state)
+class StaticLayout(StaticPage, _LayoutPage): said = ""
 
 @cache
 def _live_layout():
     "The widget class, made on first use; None without anywidget."
     try: import anywidget, traitlets as t
     except ImportError: return None
-    from skelnb.player import module_js
     class Layout(_LayoutPage, anywidget.AnyWidget):
         "The page in a live notebook. Traits: names, parents (-1: none yet), pairs, shoulders, up, title, frame, selected."
-        _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
+        _esm = live_script(_JS)
         points, live = t.Bytes().tag(sync=True), t.Bool(True).tag(sync=True)
         names, parents, pairs, shoulders, suggested, suggested_pairs, known = (t.List().tag(sync=True) for _ in range(7))
         up, title, said = (t.Unicode(v).tag(sync=True) for v in ("y", "my-layout", ""))

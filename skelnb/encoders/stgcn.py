@@ -59,6 +59,9 @@ class _NormCopies(torch.autograd.Function):
     def backward(ctx, gy, *_):
         return *_norm_backward(gy, *ctx.saved_tensors, ctx.eps, ctx.copies, ctx.needs_input_grad[0]), None, None
 
+# %% ../../nbs/encoders/01_stgcn.ipynb #c021
+_NARROW = 16                                                                             # channels of 4 bytes in a line of the cache
+
 def _norm_backward(gy, x, weight, mean, scale, eps, copies=1, wanted=True):
     "Gradients of map, weight and bias of a batch norm whose last clip stands for `copies`."
     gy, (B, C, T, V), n = gy.contiguous(memory_format=torch.channels_last), x.shape, (len(x) - 1 + copies) * x.shape[2] * x.shape[3]
@@ -76,8 +79,6 @@ def _norm_backward(gy, x, weight, mean, scale, eps, copies=1, wanted=True):
         if i + few >= B and copies != 1: part[-1] *= copies
         rows(gx)[i:i + few] = part.addcmul_(rows(gy)[i:i + few].to(a.dtype), a)
     return gx, gw, gb
-
-_NARROW = 16                                                                             # channels of 4 bytes in a line of the cache
 
 class _NarrowNorm(torch.autograd.Function):
     "Batch norm in training of a map (B,C,T,V) of few channels: torch's own forward pass; backward, its threads would write their sums into one line of the cache, four times slower than one thread."
@@ -97,7 +98,7 @@ def _is_narrow(bn, x):
     return (x.device.type == "cpu" and x.ndim == 4 and x.shape[1] < _NARROW and torch.get_num_threads() > 1 and torch.is_grad_enabled() and type(bn) is nn.BatchNorm2d
             and bn.training and bn.affine and bn.track_running_stats and bn.momentum is not None and x.is_contiguous(memory_format=torch.channels_last) and not torch.compiler.is_compiling())
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c021
+# %% ../../nbs/encoders/01_stgcn.ipynb #c022
 def batch_norm(
     bn,                             # nn.BatchNorm1d or nn.BatchNorm2d, with weight and bias
     x,                              # maps (B,C,T,V), or rows (B T,C)
@@ -120,7 +121,7 @@ def batch_norm(
         with torch.no_grad(): bn.running_mean.lerp_(mean.to(bn.running_mean), share); bn.running_var.lerp_((var * n / (n - 1)).to(bn.running_var), share)
     return y if x.ndim == 4 else y.permute(0, 2, 3, 1).reshape(x.shape)
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c024
+# %% ../../nbs/encoders/01_stgcn.ipynb #c025
 class STGCNBlock(nn.Module):
     "Graph convolution over the joints, then a 9-frame convolution over time, with a residual. (B,C,T,V) -> (B,C',ceil(T/stride),V)"
     def __init__(self,
@@ -143,7 +144,7 @@ class STGCNBlock(nn.Module):
         self.residual = nn.Identity() if residual else None
         if residual and (cin != cout or stride != 1): self.residual = nn.Sequential(nn.Conv2d(cin, cout, 1), nn.BatchNorm2d(cout))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c026
+# %% ../../nbs/encoders/01_stgcn.ipynb #c027
 def _still(block):
     "Is the block frozen (eval mode, no gradient), and does nobody look inside?"
     if torch.is_grad_enabled() or block.bn1.running_var is None: return False
@@ -172,7 +173,7 @@ def _folded(block, x, A, narrow=16):
     if isinstance(block.residual, nn.Sequential): x = F.conv2d(x, *_fold(block.residual[1], block.residual[0].weight, block.residual[0].bias))
     return y.add_(x).relu_()
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c027
+# %% ../../nbs/encoders/01_stgcn.ipynb #c028
 def _block(self,
     x,                              # (B,C,T,V)
     edges=None,                     # callable on the adjacency (K,V,V), before the importance
@@ -188,7 +189,7 @@ def _block(self,
     return add_dropout(x, y, self.dropout, self.training).relu_()
 STGCNBlock.forward = _block
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c029
+# %% ../../nbs/encoders/01_stgcn.ipynb #c030
 class STGCN(Encoder):
     """ST-GCN as the contrastive line uses it: ten blocks, widths base, 2 base, 4 base, and a last block that widens to `feature_dim`.
     (N,C,T,V,M) -> (N, feature_dim). Source: Yan et al. 2018; HiCLR section 4.2 (width 16, 256 features), ACL section IV (512)."""
@@ -212,7 +213,7 @@ class STGCN(Encoder):
         self.blocks = nn.ModuleList(
             STGCNBlock(cin, cout, A, stride, residual=i > 0, dropout=dropout) for i, (cin, (cout, stride)) in enumerate(zip(cins, plan)))
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c030
+# %% ../../nbs/encoders/01_stgcn.ipynb #c031
 def _encode_map(self, clips, edges=None, copies=1):
     "(B,C,T,V) -> (B, feature_dim, T/4, V): every person alone; the last one stands for `copies` persons, see `batch_norm`."
     B, C, T, V = clips.shape
@@ -222,7 +223,7 @@ def _encode_map(self, clips, edges=None, copies=1):
     return x
 STGCN.encode_map = _encode_map
 
-# %% ../../nbs/encoders/01_stgcn.ipynb #c041
+# %% ../../nbs/encoders/01_stgcn.ipynb #c042
 STGCN.released = ((r"^st_gcn_networks\.(\d+)\.gcn\.conv\.", r"blocks.\1.graph."), (r"^st_gcn_networks\.(\d+)\.tcn\.0\.", r"blocks.\1.bn1."),
                   (r"^st_gcn_networks\.(\d+)\.tcn\.2\.", r"blocks.\1.time."), (r"^st_gcn_networks\.(\d+)\.tcn\.3\.", r"blocks.\1.bn2."),
                   (r"^st_gcn_networks\.(\d+)\.residual\.", r"blocks.\1.residual."), (r"^edge_importance\.(\d+)$", r"blocks.\1.importance"),

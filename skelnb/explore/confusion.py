@@ -4,16 +4,13 @@
 __all__ = ['ORDERS', 'STATE', 'ConfusionError', 'sureness', 'members', 'StaticConfusion', 'explore_confusion']
 
 # %% ../../nbs/explore/06_confusion.ipynb #c008
-from base64 import b64encode
 from functools import cache
-from hashlib import sha256
 from importlib.resources import files
-import html, io, pathlib
+import io, pathlib
 import numpy as np
 from ..evaluate.features import Result, _shades
-from . import similarity
 from .embedding import _clips, _fold
-from ..player import module_js, project, safe_json, unpack, _paint
+from ..player import Page, StaticPage, live_script, safe_json, unpack, _paint
 
 # %% ../../nbs/explore/06_confusion.ipynb #c009
 class ConfusionError(ValueError):
@@ -102,8 +99,9 @@ def _page_state(e, kept):
     here = np.isin(e.found["rows"], list(kept)); rows = e.found["rows"][here]
     return {k: v[here].tobytes() for k, v in e.found.items()} | dict(told=[e.clip_names[r] for r in rows])
 
-class _Explorer(similarity._Explorer):
+class _Explorer(Page):
     "What a live and a static explorer share."
+    _script, _alt, _title = _JS, "a matrix that needs JavaScript to be touched", "Confusions"
     def to_html(self,
         most_bytes=265_000,     # keep as many clips as fit into so many bytes
         frames=21,              # of a clip; the player draws what lies between two
@@ -118,29 +116,13 @@ class _Explorer(similarity._Explorer):
         folded = [_fold(d, i["frames"], i["persons"]) for d, i in zip(packed["data"], packed["items"])]
         items = [{k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in i.items()} for i in packed["items"]]
         state |= _page_state(self, kept) | dict(fps=fps, store=dict(rows=kept, layout=packed["layout"], items=items, steps=[s for s, _ in folded], data=b"".join(b for _, b in folded)))
-        text = safe_json(state); key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]
-        return (f'<div data-skelnb="{key}">{self._img()}</div><script>(() => {{{self._js()}'
-                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb");'
-                f'explorer.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
+        return self._html(safe_json(state))
 
-    def save(self,
-        path,                           # file to write, e.g. "confusions.html"
-        title="Confusions",
-        most_bytes=6_000_000,           # keep as many clips as fit
-    ):
-        "Write a page of its own that opens anywhere; returns its path."
-        return super().save(path, title, most_bytes)
+    def _drawn_for(self): return tuple(self.selected)
+    def _picture(self): return _poster(self)
+    def _img(self): return super()._img() + ("" if self._poster else self.result._repr_html_())
 
 # %% ../../nbs/explore/06_confusion.ipynb #c019
-def _js(self): return f"const SkeletonPlayer = {module_js()}; const explorer = {module_js(_JS)};"
-
-def _img(self):
-    "The matrix and the chosen confusion as an <img> for readers where no script runs."
-    now = tuple(self.selected)
-    if getattr(self, "_poster_of", None) != now: self._poster_of, self._poster = now, _poster(self)
-    alt = html.escape(f"{self!r}: a matrix that needs JavaScript to be touched", quote=True)
-    return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>{self.result._repr_html_()}"
-
 def _answer(self, change=None):
     "Give the browser the clips it asks for, as the player's binary frames."
     most = len(self.data) + (0 if self.train is None else len(self.train))
@@ -150,13 +132,10 @@ def _answer(self, change=None):
     self.sent = dict(rows=ids, clips={**packed, "data": b"".join(packed["data"])})
 
 def _repr(self): return f"Confusion({len(self.data)} clips, {len(self.names)} classes, {100 * self.result.accuracy:.1f} % right)"
-_Explorer._js, _Explorer._img, _Explorer._answer, _Explorer.__repr__ = _js, _img, _answer, _repr
+_Explorer._answer, _Explorer.__repr__ = _answer, _repr
 
 # %% ../../nbs/explore/06_confusion.ipynb #c021
-class StaticConfusion(_Explorer):
-    "The explorer where anywidget is not installed: the page works, but does not talk to Python."
-    wanted, sent = (), {}
-    def __init__(self, **state): self.__dict__.update(state)
+class StaticConfusion(StaticPage, _Explorer): wanted, sent = (), {}
 
 @cache
 def _live_explorer():
@@ -165,7 +144,7 @@ def _live_explorer():
     except ImportError: return None
     class Confusion(_Explorer, anywidget.AnyWidget):
         "The explorer in a live notebook. Traits: selected [true, predicted], shown (which clip of the cell), order ('labels', 'worst', 'alike')."
-        _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
+        _esm = live_script(_JS)
         counts, examples, rows, cells, tops, values = (t.Bytes().tag(sync=True) for _ in range(6))
         names, told, selected, wanted = (t.List().tag(sync=True) for _ in range(4))
         order, shown, fps, live, from_train = t.Unicode("labels").tag(sync=True), t.Int(0).tag(sync=True), t.Float(25.).tag(sync=True), t.Bool(True).tag(sync=True), t.Bool(False).tag(sync=True)

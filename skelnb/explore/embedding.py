@@ -5,15 +5,13 @@ __all__ = ['MOST_GROUPS', 'STATE', 'COLOURS', 'embed', 'align', 'StaticExplorer'
 
 # %% ../../nbs/explore/02_embedding.ipynb #c008
 from functools import cache
-from base64 import b64encode
-from hashlib import sha256
 from importlib.resources import files
-import html, io, pathlib, warnings
+import io, pathlib, warnings
 import numpy as np
 import torch
 from ..evaluate.features import EvaluationError, Features, Result
 from ..evaluate.knn import neighbours
-from ..player import _write_page, module_js, pack, safe_json
+from ..player import Page, StaticPage, live_script, pack, safe_json
 
 # %% ../../nbs/explore/02_embedding.ipynb #c009
 def _rows(features):
@@ -167,8 +165,9 @@ def _spread(xy, y, near, n):
 _JS = pathlib.Path(str(files("skelnb"))) / "static/embedding.js"
 STATE = "points layouts map slider names near near_k groups group selected".split()
 
-class _Page:
+class _Page(Page):
     "A page of the explorer that needs no kernel."
+    _script, _alt, _title = _JS, "a map that needs JavaScript to be touched", "A map of the features"
     def to_html(self,
         most_bytes=265_000,     # keep as many clips as fit into so many bytes
         frames=21,              # of a clip; the player draws what lies between two
@@ -178,18 +177,9 @@ class _Page:
         state |= dict(live=False, wanted=[], sent={}, clips={})
         room = most_bytes - len(self._js()) - len(safe_json(state)) - len(self._img()) - 2000
         state["store"], state["fps"] = _store(self, rows, state, room, frames)
-        text = safe_json(state); key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]
-        return (f'<div data-skelnb="{key}">{self._img()}</div><script>(() => {{{self._js()}'
-                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb");'
-                f'explorer.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
+        return self._html(safe_json(state))
 
-    def _js(self): return f"const SkeletonPlayer = {module_js()}; const explorer = {module_js(_JS)};"
-
-    def _img(self):
-        "The map as an <img> for readers where no script runs."
-        if not hasattr(self, "_poster"): self._poster = _png(self)
-        alt = html.escape(f"{self!r}: a map that needs JavaScript to be touched", quote=True)
-        return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
+    def _picture(self): return _png(self)
 
 # %% ../../nbs/explore/02_embedding.ipynb #c025
 def _thin(e, most_bytes):
@@ -235,14 +225,6 @@ def _png(e):
 # %% ../../nbs/explore/02_embedding.ipynb #c027
 class _Explorer(_Page):
     "What a live and a static explorer share."
-    def save(self,
-        path,                           # file to write, e.g. "map.html"
-        title="A map of the features",
-        most_bytes=6_000_000,           # keep as many clips as fit
-    ):
-        "Write a page of its own that opens anywhere."
-        return _write_page(path, title, self.to_html(most_bytes))
-
     def _answer(self, change=None):
         "Give the browser the clips it asks for, as the player's binary frames."
         rows = [int(i) for i in self.wanted if 0 <= int(i) < len(self.data)]
@@ -252,18 +234,8 @@ class _Explorer(_Page):
 
     def __repr__(self): return f"Explorer({len(self.data)} clips, coloured by {', '.join(g['name'] for g in self.groups)})"
 
-    def _repr_mimebundle_(self, include=None, exclude=None, **kw):
-        live = super()._repr_mimebundle_() if hasattr(super(), "_repr_mimebundle_") else {}
-        data, meta = live if isinstance(live, tuple) else (live or {}, {})
-        data = {**data, "text/plain": repr(self), "text/html": self.to_html()}
-        if self._poster: data["image/png"] = b64encode(self._poster).decode()
-        return data, meta
-
 # %% ../../nbs/explore/02_embedding.ipynb #c028
-class StaticExplorer(_Explorer):
-    "The explorer where anywidget is not installed: the page works, but does not talk to Python."
-    wanted, sent = (), {}
-    def __init__(self, **state): self.__dict__.update(state)
+class StaticExplorer(StaticPage, _Explorer): wanted, sent = (), {}
 
 # %% ../../nbs/explore/02_embedding.ipynb #c029
 @cache
@@ -273,7 +245,7 @@ def _live_explorer():
     except ImportError: return None
     class Explorer(_Explorer, anywidget.AnyWidget):
         "The explorer in a live notebook. Traits: selected (row of the clip that plays), group, map."
-        _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
+        _esm = live_script(_JS)
         points, near = t.Bytes().tag(sync=True), t.Bytes().tag(sync=True)
         layouts, names, groups, wanted = (t.List().tag(sync=True) for _ in range(4))
         map, group, near_k, selected = (t.Int(0).tag(sync=True) for _ in range(4))

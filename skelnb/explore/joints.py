@@ -6,12 +6,10 @@ __all__ = ['OCCLUSIONS', 'SUBSETS', 'STATE', 'MOST_CLIPS', 'MOST_ENCODERS', 'COL
            'explore_joints']
 
 # %% ../../nbs/explore/04_joints.ipynb #c009
-from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from importlib.resources import files
-import html, io, math, pathlib
+import io, math, pathlib
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -19,7 +17,7 @@ from ..data.streams import to_stream
 from ..encoders.core import topologies
 from . import similarity
 from .embedding import _clips, _fold
-from ..player import module_js, project, safe_json, unpack, _paint
+from ..player import Page, StaticPage, live_script, project, safe_json, unpack, _paint
 
 # %% ../../nbs/explore/04_joints.ipynb #c010
 class JointsError(ValueError):
@@ -304,8 +302,9 @@ def _store(e, rows, frames):
     items = [{k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in i.items()} for i in packed["items"]]
     return dict(rows=list(range(len(rows))), layout=packed["layout"], items=items, steps=[s for s, _ in folded], data=b"".join(b for _, b in folded))
 
-class _Explorer(similarity._Explorer):
+class _Explorer(Page):
     "What a live and a static explorer share."
+    _script, _alt, _title = _JS, "joints by importance, which need JavaScript to be touched", "What an encoder looks at"
     def to_html(self,
         most_bytes=265_000,     # of all; frames, then clips are left out to stay below
     ) -> str:
@@ -318,32 +317,14 @@ class _Explorer(similarity._Explorer):
             state |= dict(told=[self.told[r] for r in rows], clip=rows.index(self.clip), left=len(self.data) - n, store=_store(self, rows, frames))
             text = safe_json(state | dict(clips={}))
             if len(text) <= room: break
-        key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]
-        return (f'<div data-skelnb="{key}">{self._img()}</div><script>(() => {{{self._js()}'
-                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb");'
-                f'explorer.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
+        return self._html(text)
 
-    def save(self,
-        path,                           # file to write, e.g. "joints.html"
-        title="What an encoder looks at",
-        most_bytes=6_000_000,           # keep as much as fits
-    ):
-        "Write a page of its own that opens anywhere; returns its path."
-        return super().save(path, title, most_bytes)
-
-    def _js(self): return f"const SkeletonPlayer = {module_js()}; const explorer = {module_js(_JS)};"
-    def _img(self):
-        "Body and matrix as an <img> for readers where no script runs."
-        now = self.clip, self.encoder, self.beside, self.block, self.head
-        if getattr(self, "_poster_of", None) != now: self._poster_of, self._poster = now, _png(self)
-        alt = html.escape(f"{self!r}: joints by importance, which need JavaScript to be touched", quote=True)
-        return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
+    def _drawn_for(self): return self.clip, self.encoder, self.beside, self.block, self.head
+    def _picture(self): return _png(self)
     def __repr__(self): return f"Joints({len(self.data)} clips, {', '.join(s.name for s in self.seen)})"
 
 # %% ../../nbs/explore/04_joints.ipynb #c036
-class StaticJoints(_Explorer):
-    "The explorer where anywidget is not installed: the page works, but does not talk to Python."
-    def __init__(self, **state): self.__dict__.update(state)
+class StaticJoints(StaticPage, _Explorer): "The explorer where anywidget is not installed."
 
 def _shown_map(seen, block, head, clip, M):
     "(V,V) matrix and its name, as the browser shows it: head 0 is the mean of what is used; None without matrices."
@@ -386,7 +367,7 @@ def _live_explorer():
     except ImportError: return None
     class Joints(_Explorer, anywidget.AnyWidget):
         "The explorer in a live notebook. Traits: clip, encoder, beside, colour, block, head, strongest, selected (joints)."
-        _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
+        _esm = live_script(_JS)
         moments, maps = t.Bytes().tag(sync=True), t.Bytes().tag(sync=True)
         names, encoders, importance, moments_scale, motion, told, selected = (t.List().tag(sync=True) for _ in range(7))
         clip, block, head, strongest, persons, frames, window, left = (t.Int(n).tag(sync=True) for n in (0, 0, 0, 12, 1, 1, 1, 0))

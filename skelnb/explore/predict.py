@@ -17,7 +17,7 @@ from ..data.dataset import SkeletonData, data_dir
 from ..data.formats import Recording, read_ntu, read_ucla
 from ..data.layouts import map_joints
 from ..data.preprocess import preprocess
-from ..evaluate.features import Features, features
+from ..evaluate.features import features
 from ..evaluate.fusion import side_by_side
 from ..evaluate.knn import neighbours, vote
 

@@ -6,18 +6,16 @@ __all__ = ['MOST_CLIPS', 'MOST_K', 'STATE', 'SimilarityError', 'label_quality', 
 
 # %% ../../nbs/explore/01_similarity.ipynb #c008
 from functools import cache
-from base64 import b64encode
 from contextlib import contextmanager
-from hashlib import sha256
 from importlib.resources import files
-import html, io, json, math, pathlib
+import io, json, math, pathlib
 import numpy as np
 import safetensors.torch
 import torch
 from ..data.streams import to_stream
-from .embedding import COLOURS, _clips, _fold
+from .embedding import _clips, _fold
 from ..losses.cscl import pseudo_label, sharpen, similarities, vote
-from ..player import _write_page, module_js, safe_json
+from ..player import Page, StaticPage, live_script, safe_json
 from ..train.checkpoint import read_safetensors, write_atomic
 
 # %% ../../nbs/explore/01_similarity.ipynb #c009
@@ -174,8 +172,9 @@ def _packed(epochs, order, most):
 _JS = pathlib.Path(str(files("skelnb"))) / "static/similarity.js"
 STATE = "names classes y rows streams epochs epoch cosines tops odd most k at_least views shown selected".split()
 
-class _Page:
+class _Page(Page):
     "A page of the explorer that needs no kernel."
+    _script, _alt, _title = _JS, "matrices that need JavaScript to be touched", "The vote of the streams"
     def to_html(self,
         most_bytes=265_000,     # of all; frames of the clips, then epochs, then clips are left out to stay below
     ) -> str:
@@ -184,27 +183,10 @@ class _Page:
         room = most_bytes - len(self._js()) - len(self._img()) - 1500
         state |= _thin(self, state, room)
         state["store"], state["fps"] = _store(self, room - len(safe_json(state)))
-        text = safe_json(state); key = "skelnb-" + sha256(text.encode()).hexdigest()[:12]
-        return (f'<div data-skelnb="{key}">{self._img()}</div><script>(() => {{{self._js()}'
-                f'for (const el of document.querySelectorAll(\'[data-skelnb="{key}"]\')) {{el.replaceChildren(); el.removeAttribute("data-skelnb");'
-                f'explorer.render({{model: SkeletonPlayer.staticModel({text}), el}});}}}})();</script>')
+        return self._html(safe_json(state))
 
-    def save(self,
-        path,                           # file to write, e.g. "vote.html"
-        title="The vote of the streams",
-        most_bytes=6_000_000,           # keep as much as fits
-    ):
-        "Write a page of its own that opens anywhere; returns its path."
-        return _write_page(path, title, self.to_html(most_bytes))
-
-    def _js(self): return f"const SkeletonPlayer = {module_js()}; const explorer = {module_js(_JS)};"
-
-    def _img(self):
-        "The matrices as an <img> for readers where no script runs."
-        now = self.epoch, self.k, self.at_least
-        if getattr(self, "_poster_of", None) != now: self._poster_of, self._poster = now, _png(self)
-        alt = html.escape(f"{self!r}: matrices that need JavaScript to be touched", quote=True)
-        return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(self._poster).decode()}">' if self._poster else f"<p>{alt}</p>"
+    def _drawn_for(self): return self.epoch, self.k, self.at_least
+    def _picture(self): return _png(self)
 
 # %% ../../nbs/explore/01_similarity.ipynb #c025
 def _thin(e, state, room):
@@ -266,17 +248,7 @@ class _Explorer(_Page):
         epochs = f", {len(self.epochs)} epochs" if len(self.epochs) > 1 else ""
         return f"Similarities({len(self.data)} clips, {', '.join(self.streams)}{epochs})"
 
-    def _repr_mimebundle_(self, include=None, exclude=None, **kw):
-        live = super()._repr_mimebundle_() if hasattr(super(), "_repr_mimebundle_") else {}
-        data, meta = live if isinstance(live, tuple) else (live or {}, {})
-        data = {**data, "text/plain": repr(self), "text/html": self.to_html()}
-        if self._poster: data["image/png"] = b64encode(self._poster).decode()
-        return data, meta
-
-class StaticSimilarities(_Explorer):
-    "The explorer where anywidget is not installed: the page works, but does not talk to Python."
-    wanted, sent = (), {}
-    def __init__(self, **state): self.__dict__.update(state)
+class StaticSimilarities(StaticPage, _Explorer): wanted, sent = (), {}
 
 # %% ../../nbs/explore/01_similarity.ipynb #c028
 @cache
@@ -286,7 +258,7 @@ def _live_explorer():
     except ImportError: return None
     class Similarities(_Explorer, anywidget.AnyWidget):
         "The explorer in a live notebook. Traits: k, at_least, views, epoch, shown (the large matrix), selected (rows of the two clips that play)."
-        _esm = f"const SkeletonPlayer = {module_js()};\n{_JS.read_text(encoding='utf-8')}"
+        _esm = live_script(_JS)
         cosines, tops = t.Bytes().tag(sync=True), t.Bytes().tag(sync=True)
         names, classes, y, rows, streams, epochs, odd, wanted, selected = (t.List().tag(sync=True) for _ in range(9))
         k, at_least, epoch, most, left = (t.Int(n).tag(sync=True) for n in (2, 2, 0, MOST_K, 0))

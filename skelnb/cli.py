@@ -222,7 +222,7 @@ def scores(encoder, train, test, val=None, stream="joint", seed=0, which=("knn",
     tr, te = ev.features(encoder, train, stream=stream), ev.features(encoder, test, stream=stream)
     va = None if val is None else ev.features(encoder, val, stream=stream)
     found = {}
-    if "knn" in which: found["knn"] = ev.knn(None, tr, te).accuracy
+    if "knn" in which: found["knn"] = ev.knn(None, tr, te, k=min(20, len(tr))).accuracy
     if "linear" in which:
         r = ev.linear(None, tr, te, val=va, seed=seed)
         found |= {"linear_last": r.last} | ({} if va is None else {"linear_best_on_val": r.best})

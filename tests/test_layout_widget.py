@@ -171,18 +171,24 @@ def test_a_narrow_page(open_page, clip, tmp_path, screenshot):
 
 # --- in a real JupyterLab ---
 
+def opened(open_page, lab, name, cells):  # noqa: F811
+    "A new notebook of these cells, open and run."
+    import nbformat
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}})
+    request = urllib.request.Request(f"{lab}/api/contents/nbs/{name}?token=a-token-for-this-test", json.dumps({"type": "notebook", "content": book}).encode(), {"Content-Type": "application/json"}, method="PUT")
+    urllib.request.urlopen(request, timeout=20).close()
+    page = open_page(viewport={"width": 1250, "height": 1000})
+    open_and_run(page, lab, name)
+    return page
+
+
 @pytest.mark.browser
 @pytest.mark.xdist_group("lab")
 def test_in_jupyterlab_clicks_reach_python_and_the_file(open_page, lab, screenshot):  # noqa: F811
-    import nbformat
     cells = ["from skelnb.data.layouts import draw_layout, studio_layout, to_studio_layout\nfrom skelnb.data.synthetic import studio\ns = studio_layout('nite15')\n"
              "w = draw_layout(to_studio_layout(studio(1, 1, 1, 1, ['wave'], 0, 0)[0].x, 'nite15'), s.names, parents=[None, *s.parents[1:]], path='mine.json')\n"
              "w.observe(lambda change: setattr(w, 'title', 'heard'), 'parents')\nw"]
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}})
-    request = urllib.request.Request(f"{lab}/api/contents/nbs/layout-test.ipynb?token=a-token-for-this-test", json.dumps({"type": "notebook", "content": book}).encode(), {"Content-Type": "application/json"}, method="PUT")
-    urllib.request.urlopen(request, timeout=20).close()
-    page = open_page(viewport={"width": 1250, "height": 1000})
-    open_and_run(page, lab, "layout-test.ipynb")
+    page = opened(open_page, lab, "layout-test.ipynb", cells)
     root = page.locator(".skelnb-layout").first
     stay_in_view(page, root.locator("canvas"))
     page.wait_for_function("e => e.layout.place(0)", arg=root.element_handle())
@@ -195,4 +201,24 @@ def test_in_jupyterlab_clicks_reach_python_and_the_file(open_page, lab, screensh
     screenshot(page, "lab-layout")
     got = json.loads(urllib.request.urlopen(f"{lab}/api/contents/nbs/mine.json?token=a-token-for-this-test&format=text", timeout=20).read())["content"]
     assert read_layout(json.loads(got)).parents == NITE.parents
+    assert not page.errors, "\n".join(page.errors)
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("lab")
+def test_in_jupyterlab_a_form_prepares_a_folder(open_page, lab, screenshot):  # noqa: F811
+    page = opened(open_page, lab, "form-test.ipynb", [
+        "import os, tempfile\nfrom skelnb.data import PrepareForm, write_custom\nos.environ['SKELNB_HOME'] = tempfile.mkdtemp()\n"
+        "got = write_custom(tempfile.mkdtemp() + '/recordings', '31', unit='cm', up='z', missing=.1, n_subjects=2, n_repeats=1)\n"
+        "form = PrepareForm(got['clips'].parent, got['layout'], frames=12)\nform"])
+    out = page.locator(".jp-OutputArea-output").first
+    out.locator("pre", has_text="entries of").wait_for(timeout=30_000)
+    assert "cm   (a person is" in out.inner_text() and "PROBLEM" not in out.inner_text()
+    units = out.locator("select").first
+    units.select_option("m"); out.locator("pre", has_text="PROBLEM").wait_for(timeout=15_000)                      # heard, read again, and told
+    units.select_option("cm"); out.locator("pre", has_text="PROBLEM").wait_for(state="detached", timeout=15_000)
+    out.get_by_placeholder("what the set is called").fill("mine"); page.keyboard.press("Tab")
+    out.get_by_role("button", name="Prepare").click()
+    out.locator("pre", has_text="load('mine', frames=12) opens it.").wait_for(timeout=30_000)
+    screenshot(page, "lab-form")
     assert not page.errors, "\n".join(page.errors)

@@ -171,7 +171,7 @@ def test_a_narrow_page(open_page, clip, tmp_path, screenshot):
 
 # --- in a real JupyterLab ---
 
-def opened(open_page, lab, name, cells):  # noqa: F811
+def opened_in_lab(open_page, lab, name, cells):  # noqa: F811
     "A new notebook of these cells, open and run."
     import nbformat
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}})
@@ -188,7 +188,7 @@ def test_in_jupyterlab_clicks_reach_python_and_the_file(open_page, lab, screensh
     cells = ["from skelnb.data.layouts import draw_layout, studio_layout, to_studio_layout\nfrom skelnb.data.synthetic import studio\ns = studio_layout('nite15')\n"
              "w = draw_layout(to_studio_layout(studio(1, 1, 1, 1, ['wave'], 0, 0)[0].x, 'nite15'), s.names, parents=[None, *s.parents[1:]], path='mine.json')\n"
              "w.observe(lambda change: setattr(w, 'title', 'heard'), 'parents')\nw"]
-    page = opened(open_page, lab, "layout-test.ipynb", cells)
+    page = opened_in_lab(open_page, lab, "layout-test.ipynb", cells)
     root = page.locator(".skelnb-layout").first
     stay_in_view(page, root.locator("canvas"))
     page.wait_for_function("e => e.layout.place(0)", arg=root.element_handle())
@@ -207,7 +207,7 @@ def test_in_jupyterlab_clicks_reach_python_and_the_file(open_page, lab, screensh
 @pytest.mark.browser
 @pytest.mark.xdist_group("lab")
 def test_in_jupyterlab_a_form_prepares_a_folder(open_page, lab, screenshot):  # noqa: F811
-    page = opened(open_page, lab, "form-test.ipynb", [
+    page = opened_in_lab(open_page, lab, "form-test.ipynb", [
         "import os, tempfile\nfrom skelnb.data import PrepareForm, write_custom\nos.environ['SKELNB_HOME'] = tempfile.mkdtemp()\n"
         "got = write_custom(tempfile.mkdtemp() + '/recordings', '31', unit='cm', up='z', missing=.1, n_subjects=2, n_repeats=1)\n"
         "form = PrepareForm(got['clips'].parent, got['layout'], frames=12)\nform"])

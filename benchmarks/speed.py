@@ -204,14 +204,23 @@ def peaks():
             "device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "threads": torch.get_num_threads(), "load": [round(v, 1) for v in os.getloadavg()]}
 
 
-def small_run(epochs=30):
-    "Seconds of CMAL on the small synthetic set, the recipe of the lessons."
+def small_run(epochs=30, bf16=False, clips=None):
+    "Seconds of CMAL on the small synthetic set (its first `clips`), the recipe of the lessons."
     from skelnb.data.dataset import load
     from skelnb.train import recipe
     train, _ = load("synthetic-small").split("xsub")
+    if clips: train = train.subset(range(clips))
     start = time.perf_counter()
-    recipe("cmal", "synthetic-small", epochs=epochs).run(train, seed=0, progress=False)
-    return {"task": "CMAL on synthetic-small", "epochs": epochs, "clips": len(train), "seconds": time.perf_counter() - start}
+    recipe("cmal", "synthetic-small", epochs=epochs).run(train, seed=0, progress=False, mixed_precision="bf16" if bf16 else "no")
+    return {"task": "CMAL on synthetic-small", "epochs": epochs, "bf16": bf16, "clips": len(train), "frames": train.batch([0]).shape[2], "seconds": time.perf_counter() - start}
+
+
+def small_runs(out):
+    "Both precisions, into the file of the last run."
+    told = json.loads(open(out).read())
+    told["small runs"] = [ask("small_run", bf16=bf16) for bf16 in (False, True)]
+    write_json(out, told)
+    return told
 
 
 def import_time():
@@ -252,7 +261,7 @@ def run(args):
     told = {"command": "python -m benchmarks.speed", "arguments": {k: v for k, v in vars(args).items() if k not in ("job", "table", "out")}, "peaks": peak, "GFLOP a clip": gflop,
             "rows": ratios(list(best.values()), peak, gflop), "profiles": shown, "two-person clips": SHARE, "malloc": MALLOC, "NTU-60 clips": NTU60, "schedules": SCHEDULES, "versions": versions(),
             "machine": platform.machine(), "cores": os.cpu_count(), "import skelnb, seconds": import_time()}
-    if not (args.smoke or args.only or args.no_small_run): told["small run"] = ask("small_run")
+    if not (args.smoke or args.only or args.no_small_run): told["small runs"] = [ask("small_run", bf16=bf16) for bf16 in (False, True)]
     write_json(out, told)
     print(table(told))
     return told
@@ -282,6 +291,7 @@ def main(argv=None):
     parser.add_argument("--only", nargs="+", choices=["hiclr", "skeletonclr", "cmal", "acl", "features", "views"])
     parser.add_argument("--no-malloc", dest="malloc", action="store_false", help="leave out the rows with glibc's settings")
     parser.add_argument("--no-small-run", action="store_true", help="leave out CMAL's 30 epochs on synthetic-small")
+    parser.add_argument("--small-runs", action="store_true", help="only CMAL's 30 epochs, float32 and bf16, into the file of the last run")
     parser.add_argument("--compile", action="store_true", help="our steps once more through torch.compile")
     parser.add_argument("--smoke", action="store_true", help="tiny networks: does everything run?")
     parser.add_argument("--out", help="where the JSON goes")
@@ -294,6 +304,7 @@ def main(argv=None):
     if args.table:
         for file in (args.out and [args.out]) or [f for f in (RESULTS / "speed.json", RESULTS / "speed-gpu.json") if f.exists()]: print(table(json.loads(open(file).read())))
         return
+    if args.small_runs: return small_runs(args.out or RESULTS / f"speed{'-gpu' if torch.cuda.is_available() else ''}.json")
     return run(args)
 
 

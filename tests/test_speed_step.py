@@ -252,6 +252,17 @@ def test_the_benchmark_from_end_to_end(tmp_path):
     assert "features, ours, bf16, 18 % two-person clips" in speed.table(told)
 
 
+def test_the_small_run(monkeypatch, tmp_path):
+    "Both precisions, put into the file of a run that was there."
+    from benchmarks import speed
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps({"rows": []}))
+    monkeypatch.setattr(speed, "ask", lambda job, **options: speed.JOBS[job](epochs=1, clips=32, **options))
+    told = speed.main(["--small-runs", "--out", str(file)])
+    assert told == json.loads(file.read_text()) and told["rows"] == []
+    assert [(s["bf16"], s["clips"], s["frames"]) for s in told["small runs"]] == [(False, 32, 50), (True, 32, 50)] and all(s["seconds"] > 0 for s in told["small runs"])
+
+
 def test_arithmetic_of_the_plain_step():
     "GFLOP a clip: 4.9, 12.3 and 29.2, with some 1 % for the queue; the encoder alone 1.22."
     from benchmarks.speed import arithmetic

@@ -348,7 +348,7 @@ def test_released_streams_and_mask(fixture):
         for token in method.tokens.values(): token.fill_(float(f["mask_token"]))
     for s in STREAMS:
         x = {n: torch.tensor(f["raw_" + n]) for n in ("q", "k", "q1", "q2")}
-        t2.mask.draw = lambda shape: {"mask": torch.tensor(f[f"mask_TV_{s}"] == 1)[None].expand(shape[0], -1, -1)}
+        t2.mask.draw = lambda shape, **_: {"mask": torch.tensor(f[f"mask_TV_{s}"] == 1)[None].expand(shape[0], -1, -1)}
         for got, want in ((method.inputs(s, x["q"], t0), "q"), (method.inputs(s, x["k"], method.key), "k"), (method.inputs(s, x["q1"], t1), "q1"), (method.inputs(s, x["q2"], t2), "q2_masked")):
             torch.testing.assert_close(got.detach(), torch.tensor(f[f"{s}_{want}"]), atol=1e-6, rtol=1e-6)
 

@@ -263,6 +263,14 @@ def test_the_small_run(monkeypatch, tmp_path):
     assert [(s["bf16"], s["clips"], s["frames"]) for s in told["small runs"]] == [(False, 32, 50), (True, 32, 50)] and all(s["seconds"] > 0 for s in told["small runs"])
 
 
+def test_a_whole_run_at_full_width():
+    from benchmarks import speed
+    found = speed.full_width(epochs=2, compile={"backend": "eager"}, smoke=True)
+    assert 0 < found["first epoch"] < found["seconds"] and found["clips"] == 32
+    told = json.loads((speed.RESULTS / "speed.json").read_text())
+    assert speed.table(told | {"full width": [found]}).startswith(speed.table(told)) and "2 epochs" in speed.table(told | {"full width": [found]}).splitlines()[-1]
+
+
 def test_arithmetic_of_the_plain_step():
     "GFLOP a clip: 4.9, 12.3 and 29.2, with some 1 % for the queue; the encoder alone 1.22."
     from benchmarks.speed import arithmetic

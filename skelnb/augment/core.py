@@ -58,19 +58,20 @@ class Rows:
 # %% ../../nbs/augment/00_core.ipynb #c014
 def _draw(self,
     shape,                          # (N,C,T,V,M) of the clips to come
-    generator=None,                 # torch.Generator; None: torch's global one, on the CPU
+    generator=None,                 # torch.Generator; None: torch's global one
+    device=None,                    # where to draw without a generator; None: on the CPU
 ):
     "Random parameters: a dict of tensors with one row a clip, on the generator's device."
-    return {k: p.dense() if isinstance(p, Rows) else p for k, p in self._sampled(shape, generator).items()}
+    return {k: p.dense() if isinstance(p, Rows) else p for k, p in self._sampled(shape, generator, device).items()}
 
-def _sampled(self, shape, generator):
+def _sampled(self, shape, generator, device=None):
     "What `sample` gives, after a check of the shape."
     shape = tuple(shape)
     if len(shape) != 5: raise AugmentError(f"expected a shape (N,C,T,V,M), got {shape}")
     if self.needs_skeleton and shape[3] != len(self.skeleton):
         raise AugmentError(f"{type(self).__name__}: expected {len(self.skeleton)} joints ({self.skeleton.name}), "
                            f"got {shape[3]}; construct it with skeleton= the layout of your clips")
-    return self.sample(shape, generator, torch.device("cpu") if generator is None else generator.device)
+    return self.sample(shape, generator, torch.device(device or "cpu") if generator is None else generator.device)
 Augmentation.draw, Augmentation._sampled = _draw, _sampled
 
 # %% ../../nbs/augment/00_core.ipynb #c015

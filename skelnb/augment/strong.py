@@ -85,17 +85,18 @@ class DropAddEdges:
     def __repr__(self): return f"DropAddEdges(drop={self.drop}, add={self.add})"
     def __call__(self, A, generator=None):
         "Draw and apply."
-        return self.apply(A, self.draw(A.shape, generator))
+        return self.apply(A, self.draw(A.shape, generator, A.device))
 
 # %% ../../nbs/augment/03_strong.ipynb #c026
 def _draw_edges(self,
     shape,                          # of the adjacency or the attention maps
-    generator=None,                 # torch.Generator; None: torch's global one, on the CPU
+    generator=None,                 # torch.Generator; None: torch's global one
+    device="cpu",                   # where to draw without a generator
 ):
     "{keep, drop_rate} and, where edges are added, {added, add_rate}: bool like the graph, and one number each."
     if len(shape) not in (3, 4) or shape[-1] != shape[-2]:
         raise AugmentError(f"expected an adjacency (K,V,V) or attention maps (n,heads,V,V), got shape {tuple(shape)}")
-    rand = lambda *size: torch.rand(*size, generator=generator, device="cpu" if generator is None else generator.device)
+    rand = lambda *size: torch.rand(*size, generator=generator, device=device if generator is None else generator.device)
     rate = self.drop * rand(1)
     params = {"drop_rate": rate, "keep": rand(*shape) >= rate}
     if self.add:

@@ -33,7 +33,7 @@ def add_dropout(residual, x, p, training=True):
     "residual + dropout(x). On the CPU p is rounded to 1/256 and one 64-bit random number serves eight cells: ten times cheaper there."
     cut = round(256 * p)                                                                 # of the 256 values of a byte, these are dropped
     if not training or not cut: return residual + x
-    if x.device.type != "cpu" or cut == 256: return residual + F.dropout(x, p)
+    if x.device.type != "cpu" or cut == 256 or torch.compiler.is_compiling(): return residual + F.dropout(x, p)
     draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-2**63, None).view(torch.uint8)
     keep = (draws[:x.numel()] >= cut).to(x.dtype).as_strided(x.shape, torch.empty_like(x).stride())
     return torch.addcmul(residual, x, keep, value=256 / (256 - cut))
@@ -95,8 +95,8 @@ class _NarrowNorm(torch.autograd.Function):
 
 def _is_narrow(bn, x):
     "Is `_NarrowNorm` faster than torch's batch norm, and does it do the same?"
-    return (x.device.type == "cpu" and x.ndim == 4 and x.shape[1] < _NARROW and torch.get_num_threads() > 1 and torch.is_grad_enabled() and type(bn) is nn.BatchNorm2d
-            and bn.training and bn.affine and bn.track_running_stats and bn.momentum is not None and x.is_contiguous(memory_format=torch.channels_last) and not torch.compiler.is_compiling())
+    return (not torch.compiler.is_compiling() and x.device.type == "cpu" and x.ndim == 4 and x.shape[1] < _NARROW and torch.get_num_threads() > 1 and torch.is_grad_enabled() and type(bn) is nn.BatchNorm2d
+            and bn.training and bn.affine and bn.track_running_stats and bn.momentum is not None and x.is_contiguous(memory_format=torch.channels_last))
 
 # %% ../../nbs/encoders/01_stgcn.ipynb #c022
 def batch_norm(

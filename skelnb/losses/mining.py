@@ -45,12 +45,12 @@ def mining_report(
     index:torch.Tensor|None=None,        # (N,) clip of each query
     queue_index:torch.Tensor|None=None,  # (K,) clip of each row of the queue
 )->dict:                                 # shares that sum to 1: self, same (class), other
-    "What was mined: the clip itself, another of its class, or one of another class. For looking only: it uses labels."
+    "What was mined: the clip itself, another of its class, or one of another class; scalar tensors. For looking only: it uses labels."
     n = positives.sum().clamp_min(1)
     own = torch.zeros_like(positives) if index is None or queue_index is None else index[:, None] == queue_index[None]
     same = y[:, None] == queue_y[None]
     shares = {"self": own, "same": same & ~own, "other": ~same & ~own}
-    return {name: ((positives & m).sum() / n).item() for name, m in shares.items()}
+    return {name: (positives & m).sum() / n for name, m in shares.items()}
 
 # %% ../../nbs/losses/05_mining.ipynb #c017
 def distribution_matching(

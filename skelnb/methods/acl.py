@@ -72,7 +72,9 @@ def _watch(self,
 def _report(self, labels):
     "{'vote_same', 'vote_other', 'joint/label_same', ...}: mean number of other clips that a row names. Empty without `watch`."
     if self.labels is None or self.index is None: return {}
-    y = self.labels.to(labels["vote"].device)[self.index.to(labels["vote"].device)]
+    device = labels["vote"].device
+    self.labels = self.labels.to(device)                                                # sent once
+    y = self.labels[self.index.to(device)]
     same, own = y[:, None] == y[None], torch.eye(len(y), dtype=torch.bool, device=y.device)
     count = lambda Y: Y.sum(1).float().mean()
     name = lambda s: "vote" if s == "vote" else f"{s}/label"

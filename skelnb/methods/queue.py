@@ -11,6 +11,7 @@ from ..augment.growing import AugmentationSet, growing
 from ..augment.strong import DropAddEdges
 from ..data.streams import to_stream
 from ..losses.byol import unit_rows
+from ..losses.infonce import full_precision
 from ..losses.mining import mine, mining_report
 from .momentum import Method, MethodError, Projected, spread
 
@@ -128,7 +129,7 @@ def _views(self,
 def _inputs(self, stream, view, augment):
     "A joint view -> the stream's clip, masked where the augmentation says so: what the encoder sees."
     x = to_stream(view, stream, self.skeleton)
-    return x if augment.mask is None else augment.mask.apply(x, augment.mask.draw(x.shape), token=self.tokens[stream])
+    return x if augment.mask is None else augment.mask.apply(x, augment.mask.draw(x.shape, device=x.device), token=self.tokens[stream])
 
 def edges_of(augment):
     "Keyword of an encoder: the edges of an augmentation that has some. Encoders of one's own need not know it."
@@ -162,9 +163,9 @@ def _positives(self, q, queue):
     if not self.mining: return None, {}
     found = mine(q, queue.rows, self.topk)
     if self.labels is None or self.index is None: return found, {}
-    y = self.labels.to(found.device)
+    y = self.labels = self.labels.to(found.device)                                      # sent once
     index, at = self.index.to(found.device), queue.index
-    return found, {f"mined_{k}": torch.tensor(v) for k, v in mining_report(found, y[index], torch.where(at < 0, -1, y[at]), index, at).items()}
+    return found, {f"mined_{k}": v for k, v in mining_report(found, y[index], torch.where(at < 0, -1, y[at]), index, at).items()}
 
 def _watch(self,
     y,               # (clips,) labels of the training set
@@ -198,7 +199,7 @@ def _one_by_one(self, stream, views, backward):
     parts, rows, queue = {}, [], self.queues[stream]
     def end(i, q, positives=None):
         parts[i] = self.part_loss(i, q, k, queue.rows, positives)
-        with torch.autocast(q[0].device.type, enabled=False): backward(parts[i]["loss"])
+        with full_precision(q[0].device): backward(parts[i]["loss"])
         parts[i] = {name: value.detach() for name, value in parts[i].items()}
     first, features = self.query(stream, views, 0)
     k, spreads = self.keys(stream, views), {"feature_std": spread(features), "projection_std": spread(first[0])}
@@ -227,7 +228,7 @@ def _forward(self,
     if self.training: self.waiting.append((k, self.index))
     loss = sum(p["loss"] for p in parts.values())
     if q and backward is not None:
-        with torch.autocast(loss.device.type, enabled=False): backward(loss)
+        with full_precision(loss.device): backward(loss)
         loss = loss.detach()
     return {"loss": loss, **{f"{s}/{name}": value.detach() for s, p in parts.items() for name, value in p.items()}}
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import warnings
+import zlib
 from pathlib import Path
 
 import safetensors
@@ -165,6 +166,7 @@ def set_random_state(state, *generators):
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
     for generator, own in zip(generators, state["own"], strict=True):
+        if len(own) != len(generator.get_state()): generator.manual_seed(zlib.crc32(own.numpy().tobytes())); continue     # of another kind of device: fresh numbers, the same each time
         generator.set_state(own)
 
 # %% ../../nbs/train/00_checkpoint.ipynb #c038

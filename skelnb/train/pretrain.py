@@ -21,6 +21,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from ..data.streams import to_stream
+from .device import Finite, Resident, chance_on, compiled, on_device
 from .scale import check_queue, check_started
 from .checkpoint import (checkpoints, load_checkpoint, output_folder, random_state, save_checkpoint,
                                      save_weights, set_random_state, write_json)
@@ -137,33 +138,37 @@ def differences(old, new, at=""):
 class Run:
     "All that makes up a run: method, optimiser, data, random numbers, history; it can be saved and gone on with."
 
-    def __init__(self, method, data, out, seed, batch_size, accelerator, accumulate, sgd, **settings):
+    def __init__(self, method, data, out, seed, batch_size, accelerator, accumulate, sgd, resident="auto", **settings):
         self.method, self.data, self.accelerator, self.history = method, data, accelerator, []
         self.out, self.batch_size, self.accumulate = out, batch_size, accumulate
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        self.settings = describe(method, data, seed=seed, batch_size=batch_size, accumulate=accumulate, processes=self.world, **sgd, **settings)
+        self.settings = describe(method, data, seed=seed, batch_size=batch_size, accumulate=accumulate, processes=self.world, **sgd, **settings, **({"resident": "half"} if resident == "half" else {}))
         torch.manual_seed(seed + self.rank)                                               # dropout
         self.order = torch.Generator().manual_seed(seed)                                  # the same in every process
-        self.chance = torch.Generator().manual_seed(seed + 1_000_003 * (1 + self.rank))   # views: each process its own
+        self.chance = chance_on(accelerator.device, seed + 1_000_003 * (1 + self.rank))   # views: each process its own
+        self.source, self.finite = on_device(data, accelerator.device, resident), Finite(accelerator.device)
         trained = [p for p in method.parameters() if p.requires_grad]
         self.model, self.optimizer = accelerator.prepare(method, torch.optim.SGD(trained, **sgd))
         if hasattr(self.model, "broadcast_buffers"): self.model.broadcast_buffers = False  # queues are gathered already: no need to send them from rank 0 at every step
 
     def batches(self):
-        return epoch_batches(len(self.data), self.batch_size, self.order, self.accumulate, self.rank, self.world)
+        found = epoch_batches(len(self.data), self.batch_size, self.order, self.accumulate, self.rank, self.world)
+        return found.to(self.accelerator.device) if isinstance(self.source, Resident) else found
 
 # %% ../../nbs/train/01_pretrain.ipynb #c032
+def _no_number(found): return NonFiniteLoss(", ".join(f"{k} {torch.as_tensor(v).item():.4g}" for k, v in found.items()))
+
 def train_step(run, index):
     "Views, loss, gradient, step, moving average: what the method reports of one batch."
     if hasattr(run.method, "start_step"):
         run.method.start_step(index)
     with run.accelerator.accumulate(run.model):
-        views = run.method.views(run.data.batch(index, run.accelerator.device), run.chance)
+        views = run.method.views(run.source.batch(index, run.accelerator.device), run.chance)
         apart = run.world == 1 and getattr(run.method, "apart", False)      # several processes add gradients up in one backward pass only
         found = run.model(views, run.accelerator.backward) if apart else run.model(views)
-        if not torch.isfinite(found["loss"]):       # stop before it reaches the weights
+        if bad := run.finite(found):                # on the CPU before it reaches the weights
             run.optimizer.zero_grad()
-            raise NonFiniteLoss(", ".join(f"{k} {torch.as_tensor(v).item():.4g}" for k, v in found.items()))
+            raise _no_number(bad)
         if not apart:
             run.accelerator.backward(found["loss"])
         run.optimizer.step()                        # waits by itself until `accumulate` batches are in
@@ -184,6 +189,7 @@ def train_epoch(run, epoch, rate, tell):
         for name, value in train_step(run, index).items():
             sums[name] = sums.get(name, 0.) + (value if value.device.type == "mps" else value.double())     # on the device: nothing waits for it
         tell(step, len(batches), sums["loss"] / step)
+    if bad := run.finite.last(): raise _no_number(bad)
     return {name: float(total) / len(batches) for name, total in sums.items()}
 
 # %% ../../nbs/train/01_pretrain.ipynb #c038
@@ -216,7 +222,7 @@ class Progress:
         self.bar = tqdm(total=epochs, initial=done, unit="epoch", disable=True if not wanted or self.handle else None)
 
     def step(self, n, of, loss):
-        if n % 10 == 0 or n == of:
+        if not self.bar.disable and (n % 10 == 0 or n == of):                                  # a look at the loss: a GPU waits for it
             self.bar.set_postfix_str(f"step {n}/{of}, loss {loss:.4f}")
 
     def epoch(self, history):
@@ -329,6 +335,8 @@ def pretrain(
     mixed_precision = "no",   # or "bf16"
     accumulate = 1,           # batches for one step
     device = None,            # "cpu" to keep off an accelerator; None: what Accelerate finds
+    resident = "auto",        # does the set lie on the device? True, False, "half", see `on_device`; "auto": on a GPU with room
+    compile = False,          # True, or a mode of torch.compile: the encoders run compiled, see `compiled`
     progress = True,          # show it
 ):                            # history: one dict per epoch
     "Train `method`: the same loop in a notebook, a terminal and under `accelerate launch`. Stopped at any moment, it goes on to the same numbers."
@@ -340,11 +348,11 @@ def pretrain(
     check_size(len(data), batch_size, accumulate, accelerator.num_processes)
     check_queue(method, batch_size, accelerator.num_processes)
     run = Run(method, data, out, seed, batch_size, accelerator, accumulate, dict(lr=lr, momentum=momentum, weight_decay=weight_decay),
-              lr_steps=list(lr_steps), mixed_precision=mixed_precision)
+              resident, lr_steps=list(lr_steps), mixed_precision=mixed_precision)
     if state := find_state(out, resume, run.settings, epochs):
         run.load(state)
     measure = knn_monitor(**monitor) if isinstance(monitor, dict) else monitor
-    with Progress(epochs, len(run.history), progress and accelerator.is_main_process) as show:
+    with Progress(epochs, len(run.history), progress and accelerator.is_main_process) as show, compiled(method, compile):
         for epoch in range(len(run.history) + 1, epochs + 1):
             begin, rate = time.time(), learning_rate(epoch, lr, lr_steps)
             try:

@@ -169,9 +169,9 @@ def frozen(tables, seed, k=20, standardise=False):
     return found
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c016
-class _Raw:
+class _Raw(torch.nn.Module):
     "In place of an encoder: the coordinates as they are."
-    def __call__(self, x): return x.flatten(1)
+    def forward(self, x): return x.flatten(1)
 
 def control_clips(data, control, seed=0):
     "The same set with every clip's frames in an order of its own ('shuffled'), or frozen at the middle one ('pose')."

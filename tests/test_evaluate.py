@@ -185,6 +185,12 @@ def test_knn_refuses_more_neighbours_than_there_are():
     with pytest.raises(EvaluationError, match="above 0"): vote(torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.long), 2, 0)
 
 
+@pytest.mark.parametrize("protocol", [knn, linear])
+def test_results_of_tables_name_their_stream(protocol):
+    a, b = (Features(f.x, f.y, stream="bone") for f in (blobs(), blobs(seed=1)))
+    assert protocol(None, a, b).settings["stream"] == "bone"
+
+
 def test_knn_can_leave_out_the_last_batch():
     a, b = blobs(), blobs(seed=1)
     assert knn(None, a, b, drop_last=128).settings["bank"] == 256 and knn(None, a, b).settings["bank"] == 300

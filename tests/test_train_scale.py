@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import nn
 
+from skelnb.data.synthetic import synthesize
 from skelnb.encoders.core import create_encoder
 from skelnb.methods.cmal import CMAL
 from skelnb.methods.skeletonclr import SkeletonCLR
 from skelnb.skeleton import NTU25
 from skelnb.train import checkpoint as ck
 from skelnb.train import scale
+from skelnb.train.pretrain import describe, differences
 
 pytestmark = pytest.mark.xdist_group("two processes")        # one worker: the two are started once
 
@@ -82,6 +84,7 @@ def finished(two):
 
 EVERYTHING = """
     from skelnb.train import scale
+from skelnb.train.pretrain import describe, differences
     out, data = sys.argv[1], Clips()
     for name in SETTINGS:
         m = method(name, seed=rank)                      # other first weights: those of rank 0 must count
@@ -259,6 +262,8 @@ def test_synchronised_batch_norm_by_name(name, monkeypatch):
     assert not any(isinstance(n, nn.SyncBatchNorm) for n in m.modules())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert scale.synchronise(m, "synchronised") is m
+    data = synthesize(n_subjects=1, n_cameras=1, n_repeats=1, n_setups=1, classes=["wave"], frames=8)
+    assert differences(describe(method(name), data), describe(m, data)) == ["batch norm: was None, now 'synchronised'"]          # a run says which it had
     norms = [n for n in m.modules() if isinstance(n, nn.modules.batchnorm._BatchNorm)]
     assert norms and all(isinstance(n, nn.SyncBatchNorm) for n in norms)
     assert {k: id(p) for k, p in m.named_parameters()} == parameters and m.config == config

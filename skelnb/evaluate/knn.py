@@ -120,7 +120,7 @@ def knn(encoder,               # network, dict {stream: network} or method; None
     similarity, index, again = _neighbours(query, bank, k, 2 ** 24, candidates)
     scores = vote(similarity, a.y.to(index.device)[index], C, temperature)
     return Result(scores, b.y, names=b.names, classes=b.classes,
-                  settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": stream, "bank": len(a)} | ({} if again is None else {"recomputed": again}))
+                  settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": a.stream or stream, "bank": len(a)} | ({} if again is None else {"recomputed": again}))
 
 # %% ../../nbs/evaluate/01_knn.ipynb #c020
 def _flat(data, start, stop, stream):

@@ -97,5 +97,5 @@ def linear(encoder,               # network, dict {stream: network} or method; N
     for row, scores in _training(layer, tables, generator, epochs, lr, drop, momentum, weight_decay, batch_size, drop_last, eval_every):
         history.append(row)
         if best is None or row[key] > best[0][key]: best = row, scores
-    settings = dict(protocol="linear", epochs=epochs, lr=lr, drop=drop, batch_size=batch_size, standardise=standardise, stream=stream, seed=seed, best_epoch=best[0]["epoch"])
+    settings = dict(protocol="linear", epochs=epochs, lr=lr, drop=drop, batch_size=batch_size, standardise=standardise, stream=a.stream or stream, seed=seed, best_epoch=best[0]["epoch"])
     return Result(scores if v is None else best[1], b.y, last=row["test"], best=best[0]["test"], best_on=key, names=b.names, classes=b.classes, settings=settings, history=history)

@@ -9,7 +9,6 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 import numpy as np
 import torch
 from torch import nn

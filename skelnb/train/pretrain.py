@@ -125,6 +125,7 @@ def describe(method, data, **settings):
     views = re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(method, "augment", None)))     # a function's address changes
     found = {"method": type(method).__name__, "method settings": method.config, "augment": views,
              "data": {"name": data.name, "clips": len(data), "shape": list(data.batch(np.array([0]), "cpu").shape[1:]), "content": content}, **settings}
+    if any(isinstance(m, torch.nn.SyncBatchNorm) for m in method.modules()): found["batch norm"] = "synchronised"
     return json.loads(json.dumps(found, default=str))
 
 

@@ -84,7 +84,6 @@ def finished(two):
 
 EVERYTHING = """
     from skelnb.train import scale
-from skelnb.train.pretrain import describe, differences
     out, data = sys.argv[1], Clips()
     for name in SETTINGS:
         m = method(name, seed=rank)                      # other first weights: those of rank 0 must count

@@ -37,7 +37,7 @@ class Row:
     measure: str = None                             # "knn", "linear", ...; None: the table's
     pretext: dict = None                            # {set measured on: set learnt on} of a transfer; other sets have no such row
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c006
+# %% ../../nbs/evaluate/10_tables.ipynb #c007
 def trial_of(row, data, seed=0, split=None, **more):
     "The trial behind a row on a data set, or None for a quoted row."
     if row.method is None: return None
@@ -74,7 +74,7 @@ class Table:
             if r.label == label: return r
         raise ExperimentError(f"{self.name} has no row {label!r}; it has: {', '.join(r.label for r in self.rows)}")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c007
+# %% ../../nbs/evaluate/10_tables.ipynb #c009
 NAMES = {"raw": "raw coordinates", "untrained": "untrained encoder", "shuffled": "SkeletonCLR, frames shuffled", "pose": "SkeletonCLR, a single pose"}
 
 def controls_of(table):
@@ -105,7 +105,7 @@ def accuracy(row, table, data, seed, split=None, results=None, **more):
     kept = found["scores"][row.read][measure if table.measure != "accuracy" else "accuracy"]
     return kept["nmi" if measure == "clusters" else "accuracy"], found
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c008
+# %% ../../nbs/evaluate/10_tables.ipynb #c011
 def found_of(row, table, data, seeds, split=None, results=None, **more):
     "A row's accuracies (or NMI) on the seeds that are there; where nothing is drawn, one."
     if row.method is None: return []
@@ -126,7 +126,7 @@ def frame(table, data="synthetic-small", seeds=(0, 1, 2), split=None, results=No
     made.columns = pd.MultiIndex.from_tuples(made.columns)
     return made
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c010
+# %% ../../nbs/evaluate/10_tables.ipynb #c014
 SIX = ["PKU I", "PKU II", "NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset"]
 SIXTY = ["NTU-60 xsub", "NTU-60 xview"]
 def numbers(columns, *values):
@@ -139,7 +139,7 @@ ACL_1 = Table("acl-1", "kNN, joint stream", "ACL, Table I", SIX, [
     Row("SkeletonCLR", "skeletonclr", paper=numbers(SIX, 65.9, 17.9, 57.7, 67.3, 44.9, 45.8)),
     Row("CMAL", "cmal", paper=numbers(SIX, 77.1, 36.6, 64.2, 72.3, 50.0, 52.1))], measure="knn")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c011
+# %% ../../nbs/evaluate/10_tables.ipynb #c015
 TWO = ["NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset", "PKU I", "PKU II"]
 ACL_2 = Table("acl-2", "linear evaluation", "ACL, Table II", TWO, [
     quoted("LongTGAN", TWO, 39.1, 48.1, None, None, 67.7, 26.0), quoted("MS2L", TWO, 52.6, None, None, None, 64.9, 27.6), quoted("P&C", TWO, 50.7, 61.1, 41.7, 42.7, None, None),
@@ -151,7 +151,7 @@ ACL_2 = Table("acl-2", "linear evaluation", "ACL, Table II", TWO, [
     quoted("Thoker et al.", TWO, 76.3, 85.2, 67.1, 67.9, 80.9, 36.0), Row("3s-AimCLR", "aimclr", THREE, numbers(TWO, 78.9, 83.8, 68.2, 68.8, 87.8, 38.5)),
     Row("ACL", "acl", THREE, numbers(TWO, 78.6, 84.5, 68.5, 71.1, 88.1, 53.4))])
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c012
+# %% ../../nbs/evaluate/10_tables.ipynb #c017
 SEMI = ["PKU I", "PKU II", "NTU-60 xsub", "NTU-60 xview"]
 def semi_rows(labelled, schedule, rows):
     "Rows of a semi-supervised table for one share of the labels; on the small sets the smallest share is a clip a class."
@@ -172,7 +172,7 @@ ACL_3 = Table("acl-3", "semi-supervised", "ACL, Table III", SEMI, [
                     NOTHING])], measure="accuracy",
     note="On the small sets \"1 %\" is 3 %, one clip a class, and the schedule is shorter.")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c013
+# %% ../../nbs/evaluate/10_tables.ipynb #c019
 NTU4 = ["NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset"]
 def tuned(label, method, read, paper, control=None, encoder="stgcn", schedule="acl"):
     "A row of a fine-tuning table; control 'untrained': the same schedule from drawn weights."
@@ -184,7 +184,7 @@ ACL_4 = Table("acl-4", "fine-tuned", "ACL, Table IV", NTU4, [
     tuned("3s-ST-GCN", "skeletonclr", THREE, numbers(NTU4, 85.1, 91.8, 80.0, 80.4), "untrained"), tuned("3s-CrosSCLR", "crossclr", THREE, numbers(NTU4, 86.2, 92.5, 80.5, 80.4)),
     tuned("3s-AimCLR", "aimclr", THREE, numbers(NTU4, 86.9, 92.8, 80.1, 80.9)), tuned("ACL", "acl", THREE, numbers(NTU4, 86.9, 92.8, 81.7, 82.7))], measure="accuracy")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c014
+# %% ../../nbs/evaluate/10_tables.ipynb #c021
 PKU = ["PKU I", "PKU II"]
 def moved(label, learnt_on, *paper, control=None):
     "A row of Table V: ACL on a set (for each set measured on), then fine-tuned on PKU-MMD, three streams."
@@ -197,7 +197,7 @@ ACL_5 = Table("acl-5", "pretext sets, fine-tuned on PKU-MMD", "ACL, Table V", PK
     moved("embedded clips", {"pku1-pairs": "synthetic-small"}, None, None), moved("embedded clips and PKU pairs", {"pku1-pairs": "synthetic-small+pku1-pairs"}, None, None)], measure="accuracy", data=("pku1-pairs",),
     note="The paper does not say which of its networks this is; read as ACL on three streams. The last two rows are ours: where there is no NTU RGB+D at hand, PKU-MMD is eight two-person actions of its part I, and the other set is the embedded one, of one person.")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c015
+# %% ../../nbs/evaluate/10_tables.ipynb #c023
 ACL_6 = Table("acl-6", "ablation, three streams", "ACL, Table VI", SIXTY, [
     Row("SkeletonCLR", "skeletonclr", THREE, sixty(75.0, 79.8)), Row("SkeletonBYOL", "skeletonbyol", THREE, sixty(77.3, 82.6)), Row("CMAL", "cmal", THREE, sixty(78.0, 83.6)),
     Row("CSCL (on BYOL)", "acl", THREE, sixty(78.5, 84.2), dict(streams=ALL, base="byol")), Row("ACL", "acl", THREE, sixty(78.6, 84.5))],
@@ -211,7 +211,7 @@ ACL_7 = Table("acl-7", "linear evaluation, stream by stream", "ACL, Table VII", 
     Row("3s-SkeletonCLR", "skeletonclr", THREE, numbers(TWELVE, 75.0, 79.8, 85.3, 40.4, 60.7, 62.6)), Row("3s-CMAL", "cmal", THREE, numbers(TWELVE, 78.0, 83.6, 87.4, 52.8, 66.8, 70.0)),
     Row("3s-CrosSCLR", "crossclr", THREE, numbers(TWELVE, 77.8, 83.4, 84.9, 21.2, 67.9, 66.7)), Row("ACL", "acl", THREE, numbers(TWELVE, 78.6, 84.5, 88.1, 53.4, 68.5, 71.1))])
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c016
+# %% ../../nbs/evaluate/10_tables.ipynb #c025
 def pair(*streams): return dict(streams=list(streams))
 ACL_8 = Table("acl-8", "which streams", "ACL, Table VIII", SIXTY, [
     Row("CMAL J", "cmal", "joint", sixty(73.0, 79.4)), Row("CMAL M", "cmal", "motion", sixty(58.8, 62.9)), Row("CMAL B", "cmal", "bone", sixty(70.1, 74.0)),
@@ -226,7 +226,7 @@ ACL_9 = Table("acl-9", "widths of the features and heads, joint stream", "ACL, T
     ((256, 1024, 256, 69.4, 74.0), (256, 1024, 512, 69.4, 74.3), (256, 1024, 1024, 69.7, 73.7), (512, 1024, 256, 70.8, 76.9), (512, 1024, 512, 72.7, 75.4), (512, 1024, 1024, 71.0, 77.0), (512, 512, 512, 71.3, 76.7), (512, 2048, 512, 73.2, 78.2))],
     note="On the small sets every width is an eighth. The paper's search ran at a decay rate of 0.99, judging by its best row.")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c017
+# %% ../../nbs/evaluate/10_tables.ipynb #c027
 ACL_10 = Table("acl-10", "target decay rate, joint stream", "ACL, Table X", SIXTY, [
     Row(f"{t:g}", "cmal", paper=sixty(a, b), changes=dict(tau=t)) for t, a, b in ((1., 54.7, 58.6), (.999, 70.8, 76.1), (.996, 73.0, 79.4), (.99, 73.2, 78.2), (.9, 68.9, 74.0), (0., 55.2, 54.8))])
 ACL_11 = Table("acl-11", "top-k of the pseudo-labels, three streams", "ACL, Table XI", SIXTY, [
@@ -239,7 +239,7 @@ ACL_13 = Table("acl-13", "weights of CMAL and CSCL, three streams", "ACL, Table 
     Row("(1, 0)", "cmal", THREE, sixty(78.0, 83.5)), *(Row(f"({lam}, {gamma:g})", "acl", THREE, sixty(a, b), dict(streams=ALL, lam=float(lam), gamma=float(gamma))) for lam, gamma, a, b in ((0, 1, 77.4, 82.3), (1, .1, 77.2, 81.5), (1, 1, 64.1, 53.6))),
     Row("(1, 10)", "acl", THREE, sixty(78.6, 84.5))])
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c018
+# %% ../../nbs/evaluate/10_tables.ipynb #c029
 ACL_14 = Table("acl-14", "fine-tuned, other backbones, joint stream", "ACL, Table XIV", SIXTY, [
     tuned(f"{name}, {how}", "cmal", "joint", sixty(a, b), control, encoder) for name, encoder, how, control, a, b in
     (("ST-GCN", "stgcn", "supervised", "untrained", 82.8, 91.0), ("ST-GCN", "stgcn", "fine-tuned", None, 83.9, 91.6), ("CTR-GCN", "ctrgcn", "supervised", "untrained", 84.0, 91.2),
@@ -248,7 +248,7 @@ ACL_F4 = Table("acl-fig4", "clusters of the features", "ACL, Figure 4", ["NMI x 
     Row(label, method, read, {"NMI x 100": nmi}) for label, method, read, nmi in (("SkeletonCLR", "skeletonclr", "joint", 69.97), ("SkeletonBYOL", "skeletonbyol", "joint", 71.65), ("CMAL", "cmal", "joint", 71.89),
                                                                                   ("3s-CrosSCLR", "crossclr", THREE, 70.38), ("3s-CMAL", "cmal", THREE, 72.71), ("ACL", "acl", THREE, 73.21))], measure="clusters")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c020
+# %% ../../nbs/evaluate/10_tables.ipynb #c032
 def strong(name): return dict(sets=["BA", "NA", name])
 STREAMS_1 = (("Joint", "joint"), ("Bone", "bone"), ("Motion", "motion"), ("Ensemble", THREE))
 HICLR_1 = Table("hiclr-1", "the strong augmentation, stream by stream", "HiCLR, Table 1", SIXTY, [
@@ -268,7 +268,7 @@ HICLR_3R = Table("hiclr-3-right", "augmentations applied directly, and in HiCLR,
     Row("HiCLR, [BA, NA]", "hiclr", paper={XSUB[0]: 76.8}, changes=dict(sets=["BA", "NA"])), Row("HiCLR, [BA, NA, Mask]", "hiclr", paper={XSUB[0]: 77.6}),
     *(Row(f"HiCLR, [BA, NA, {name}]", "hiclr", paper={XSUB[0]: v}, changes=dict(streams=ALL, **strong(name))) for name, v in (("DAE", 77.2), ("AdaIN", 77.3)))])
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c021
+# %% ../../nbs/evaluate/10_tables.ipynb #c034
 HICLR_4 = Table("hiclr-4", "linear evaluation", "HiCLR, Table 4", NTU4, [
     quoted("LongT GAN", NTU4, 39.1, 48.1, None, None), quoted("MS2L", NTU4, 52.6, None, None, None), quoted("P&C", NTU4, 50.7, 76.3, 42.7, 41.7), quoted("AS-CAL", NTU4, 58.5, 64.8, 48.6, 49.2), quoted("ISC", NTU4, 76.3, 85.2, 67.1, 67.9),
     quoted("SeBiReNet", NTU4, None, 79.7, None, None), Row("3s-CrosSCLR", "crossclr", THREE, numbers(NTU4, 77.8, 83.4, 67.9, 66.7)), Row("3s-AimCLR", "aimclr", THREE, numbers(NTU4, 78.9, 83.8, 68.2, 68.8)),
@@ -280,7 +280,7 @@ HICLR_5 = Table("hiclr-5", "kNN, stream by stream", "HiCLR, Table 5", FIVE, [
     Row(f"{label}, {read}", method, read, numbers(FIVE, *v)) for read, lines in (("joint", ((56.1, 61.7, 68.9), (62.0, 71.5, 72.0), (67.3, 75.3, 73.8))), ("motion", ((37.4, 41.6, 51.0), (50.8, 56.9, 60.6), (55.3, 60.7, 63.8))))
     for (label, method), v in zip((("SkeletonCLR", "skeletonclr"), ("AimCLR", "aimclr"), ("HiCLR", "hiclr")), lines)], measure="knn")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c022
+# %% ../../nbs/evaluate/10_tables.ipynb #c036
 HICLR_6 = Table("hiclr-6", "semi-supervised", "HiCLR, Table 6", SIXTY, [
     *semi_rows(.01, "hiclr", [NOTHING, Row("3s-CrosSCLR", "crossclr", THREE, sixty(51.1, 50.0), dict(streams=ALL)), quoted("3s-Colorization", SIXTY, 48.3, 52.5), Row("3s-AimCLR", "aimclr", THREE, sixty(None, 54.3), dict(streams=ALL)), Row("3s-HiCLR", "hiclr", THREE, sixty(58.5, 58.3), dict(streams=ALL)),
                      quoted("3s-Hi-TRS", SIXTY, 49.3, 51.5), quoted("3s-HiCLR, transformer", SIXTY, 54.7, 53.7)]),
@@ -291,14 +291,14 @@ HICLR_7 = Table("hiclr-7", "fine-tuned", "HiCLR, Table 7", NTU4, [
     tuned("3s-ST-GCN, no pretext task", "skeletonclr", THREE, {}, "untrained", schedule="hiclr"), tuned("3s-CrosSCLR", "crossclr", THREE, numbers(NTU4, 86.2, 92.5, 80.5, 80.4), schedule="hiclr"), tuned("3s-AimCLR", "aimclr", THREE, numbers(NTU4, 86.9, 92.8, 80.1, 80.9), schedule="hiclr"),
     tuned("3s-HiCLR", "hiclr", THREE, numbers(NTU4, 88.3, 93.2, 82.1, 83.7), schedule="hiclr"), quoted("3s-Hi-TRS", NTU4, 90.0, 95.7, 85.3, 87.4), quoted("3s-HiCLR, transformer", NTU4, 90.4, 95.7, 85.6, 87.5)], measure="accuracy")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c023
+# %% ../../nbs/evaluate/10_tables.ipynb #c037
 TABLES = {t.name: t for t in (ACL_1, ACL_2, ACL_3, ACL_4, ACL_5, ACL_6, ACL_7, ACL_8, ACL_9, ACL_10, ACL_11, ACL_12, ACL_13, ACL_14, ACL_F4, HICLR_1, HICLR_2, HICLR_3L, HICLR_3R, HICLR_4, HICLR_5, HICLR_6, HICLR_7)}
 
 def command(table, data="ntu60", split="xsub"):
     "What an owner of a big set types."
     return shlex.join(["skelnb", "reproduce", table.name, "--data", data, "--split", split])
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c027
+# %% ../../nbs/evaluate/10_tables.ipynb #c041
 def _cell(value, sd=None): return "" if value is None or value != value else f"{value:.1f}" + (f" ± {sd:.1f}" if sd is not None and sd == sd else "")
 
 def table_html(table, datasets=("synthetic-small", "nw-ucla"), seeds=(0, 1, 2), results=None):
@@ -318,7 +318,7 @@ def table_html(table, datasets=("synthetic-small", "nw-ucla"), seeds=(0, 1, 2), 
         lines.append(f'<td style="{style};text-align:left;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}">{c}</td>' for c in cells))
     return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + (f'<p style="font:13px sans-serif;max-width:60em">{html.escape(table.note)}</p>' if table.note else "")
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c028
+# %% ../../nbs/evaluate/10_tables.ipynb #c042
 def _picture(**how):
     "A matplotlib figure that shows itself in a notebook although nobody imported pyplot."
     import io

@@ -3,14 +3,14 @@
 # %% auto #0
 __all__ = ['ACL']
 
-# %% ../../nbs/methods/08_acl.ipynb #c010
+# %% ../../nbs/methods/08_acl.ipynb #c009
 import torch
 from ..losses.byol import symmetric_byol_loss
 from ..losses.cscl import cscl_loss, pseudo_label, similarities, vote
 from .cmal import CMAL
 from .momentum import MethodError, PairMethod
 
-# %% ../../nbs/methods/08_acl.ipynb #c011
+# %% ../../nbs/methods/08_acl.ipynb #c010
 class ACL(CMAL):
     "Cross-model cross-stream learning (ACL paper, Section III): CMAL or BYOL in each stream; in stage two the streams' voted similarities teach all of them."
     name = "acl"
@@ -40,7 +40,7 @@ class ACL(CMAL):
         "The base loss of one stream."
         return {"loss": symmetric_byol_loss(p, p2, z, z2)} if self.base == "byol" else super().stream_loss(p, p2, z, z2)
 
-# %% ../../nbs/methods/08_acl.ipynb #c013
+# %% ../../nbs/methods/08_acl.ipynb #c012
 @property
 def _second(self):
     "Whether this epoch is of stage two."
@@ -62,7 +62,7 @@ def _cross_stream(self,
     return cscl_loss([S for pair in matrices.values() for S in pair], labels["vote"], self.form), labels
 ACL.second, ACL.pseudo_labels, ACL.cross_stream = _second, _pseudo_labels, _cross_stream
 
-# %% ../../nbs/methods/08_acl.ipynb #c016
+# %% ../../nbs/methods/08_acl.ipynb #c015
 def _watch(self,
     y,  # (clips,) labels of the training set
 ):
@@ -81,7 +81,7 @@ def _report(self, labels):
     return {f"{name(s)}_{kind}": count(Y & m) for s, Y in labels.items() for kind, m in (("same", same & ~own), ("other", ~same))}
 ACL.watch, ACL.report = _watch, _report
 
-# %% ../../nbs/methods/08_acl.ipynb #c017
+# %% ../../nbs/methods/08_acl.ipynb #c016
 def _forward(self,
     views,  # two joint views (N,C,T,V,M), from `views`
 )->dict:    # as `PairMethod.forward`; in stage two also 'cscl' and 'positives', how many clips a row's label names

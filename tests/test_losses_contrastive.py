@@ -347,12 +347,26 @@ def test_half_precision_is_widened():
     for a, b in zip(inside, outside): torch.testing.assert_close(a, b)
 
 
+def test_a_row_without_a_direction_is_told_apart_from_a_dead_network():
+    "An empty clip's row of zeros is like nothing: cosine 0 with all; its loss is log(1+K), and no gradient is NaN."
+    q, k, queue = (tensor(units(n, 8, s)) for n, s in ((4, 0), (4, 1), (9, 2)))
+    k[2] = q[2] = 0
+    q.requires_grad_()
+    loss = info_nce(q, k, queue)
+    loss.backward()
+    rest = [i for i in range(4) if i != 2]
+    torch.testing.assert_close(4 * loss, 3 * info_nce(q[rest], k[rest], queue) + np.log(10))
+    assert q.grad.isfinite().all()
+
+
 U = tensor(units(4, 8, 0))
 QUEUE = tensor(units(9, 8, 1))
 BAD = {
     "not unit": (lambda: info_nce(3 * U, U, QUEUE), "length 1 in q"),
     "key not unit": (lambda: info_nce(U, 2 * U, QUEUE), "length 1 in k"),
-    "queue not unit": (lambda: info_nce(U, U, 0 * QUEUE), "length 1 in queue"),
+    "queue not unit": (lambda: info_nce(U, U, 2 * QUEUE), "length 1 in queue"),
+    "queue of zeros": (lambda: info_nce(U, U, 0 * QUEUE), "all rows of queue are zero"),
+    "not a number": (lambda: info_nce(U * float("nan"), U, QUEUE), "length 1 in q"),
     "nan": (lambda: info_nce(U * torch.nan, U, QUEUE), "nan"),
     "queue transposed": (lambda: info_nce(U, U, QUEUE.T.contiguous()), r"try queue\.T"),
     "empty queue": (lambda: info_nce(U, U, QUEUE[:0]), "non-empty"),

@@ -13,7 +13,7 @@ def check_unit(
     queue:torch.Tensor|None=None,  # (K,D), may have another number of rows
     **rows,                        # (N,D) tensors by name, all of one shape
 )->None:
-    "Raise LossError unless all are matrices that fit each other and, on the CPU, every row has length 1: elsewhere a look at the numbers would wait for all work under way."
+    "Raise LossError unless all are matrices that fit each other and, on the CPU, every row has length 1 (or 0, a row without a direction, but not all): elsewhere a look would wait for all work under way."
     check_rows(**rows)
     if queue is not None:
         check_rows(queue=queue)
@@ -23,7 +23,9 @@ def check_unit(
         rows["queue"] = queue
     for name, t in rows.items():
         if t.device.type != "cpu": continue
-        off = (torch.linalg.vector_norm(t.detach().to(torch.promote_types(t.dtype, torch.float32)), dim=1) - 1).abs().max().item()
+        length = torch.linalg.vector_norm(t.detach().to(torch.promote_types(t.dtype, torch.float32)), dim=1)
+        if not length.any(): raise LossError(f"all rows of {name} are zero: the network is dead; try a smaller lr or a wider encoder")
+        off = (length[length != 0] - 1).abs().max().item()
         if not off <= 1e-2:                           # rows rounded to bfloat16 pass, NaN does not
             raise LossError(f"expected rows of length 1 in {name}, one is off by {off:.3g}; try skelnb.losses.byol.unit_rows({name})")
 

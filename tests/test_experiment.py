@@ -14,7 +14,7 @@ from trial_cases import TINY, clips, home, numbers, tiny  # noqa: F401  (fixture
 
 from skelnb.data import load
 from skelnb.data.streams import to_stream
-from skelnb.evaluate import clusters, experiment, features, finetune, fuse, knn, linear, semi
+from skelnb.evaluate import clusters, experiment, features, finetune, fuse, joint_linear, knn, linear, semi
 from skelnb.evaluate.experiment import ExperimentError, Trial, control_clips, digest, pack, pack_labels, run, stored, subsets, trial_file, unpack, unpack_labels
 from skelnb.evaluate.features import Features, calibrate
 from skelnb.train.checkpoint import load_weights
@@ -29,7 +29,7 @@ def done(home, tmp_path_factory):
     "(trials, folder of results, folder of runs): what most tests look at, run once."
     results, runs = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("runs")
     both, short = dict(streams=["joint", "motion"]), dict(schedule="laptop", epochs=1)
-    trials = {"frozen": tiny(**both), "finetune": tiny(protocol="finetune", knobs=short, **both), "semi": tiny(protocol="semi", knobs=short | dict(fraction=.5), **both),
+    trials = {"frozen": tiny(**both), **{how: tiny(protocol="fusion", knobs=dict(how=how), **both) for how in ("sum", "mean", "aimclr")}, "finetune": tiny(protocol="finetune", knobs=short, **both), "semi": tiny(protocol="semi", knobs=short | dict(fraction=.5), **both),
               **{c: tiny(control=c) for c in experiment.CONTROLS}}
     assert run(trials.values(), results=results, runs=runs, progress=False) == []
     return trials, results, runs
@@ -93,7 +93,7 @@ def test_of_the_coordinates_nothing_is_drawn_and_of_weights_their_shape_counts()
 
 
 @pytest.mark.parametrize("ask, error, said", [
-    (dict(data="ntu61"), ExperimentError, "ntu60"), (dict(control="noise"), ExperimentError, "raw, untrained, shuffled, pose"), (dict(protocol="knn"), ExperimentError, "frozen, finetune, semi"),
+    (dict(data="ntu61"), ExperimentError, "ntu60"), (dict(control="noise"), ExperimentError, "raw, untrained, shuffled, pose"), (dict(protocol="knn"), ExperimentError, "frozen, fusion, finetune, semi"),
     (dict(method="cmall"), RecipeError, "did you mean 'cmal'"), (dict(lambda_h=1), RecipeError, "lambda_h"), (dict(encoder="stgnc", width=3, rate=1), RecipeError, "rate")])
 def test_what_cannot_be_declared_is_told(ask, error, said):
     with pytest.raises(error, match=said): Trial(**dict(method="cmal", data="nw-ucla") | ask)
@@ -176,6 +176,30 @@ def test_frozen_is_what_the_protocols_say_one_by_one(done, tables):
     assert both["linear"]["accuracy"] == fuse(heads).accuracy and "last" not in both["linear"]
     assert both["knn"]["accuracy"] == knn(None, together(tables, 0), together(tables, 2), k=20).accuracy
     assert both["clusters"]["nmi"] == pytest.approx(clusters(together(tables, 2), seed=0)["nmi"])
+
+
+def test_fusion_is_the_heads_trained_together_or_apart(done, tables):
+    train, _, test = ({s: t[i] for s, t in tables.items()} for i in range(3))
+    heads = {s: linear(None, train[s], test[s], seed=0) for s in tables}
+    for how, found in (("sum", joint_linear(None, train, test, seed=0)), ("mean", joint_linear(None, train, test, reduce="mean", seed=0)), ("aimclr", fuse(heads, dict(joint=.6, motion=.4)))):
+        scores = stored(done[0][how], done[1])["scores"]
+        assert list(scores) == ["joint+motion"] and list(scores["joint+motion"]) == ["linear"] and scores["joint+motion"]["linear"]["accuracy"] == found.accuracy
+        assert np.array_equal(unpack(scores["joint+motion"]["linear"]["correct"], 15), (found.predictions == found.y).numpy())
+    assert len({digest(done[0][n].pretext) for n in ("frozen", "sum", "mean", "aimclr")}) == 1                 # one training
+    with pytest.raises(ExperimentError, match="'sum', 'mean' or one of equal, aimclr, got 'max'"): experiment.PROTOCOLS["fusion"]({}, (None, None, None), 0, how="max")
+
+
+def test_everything_runs_on_the_device_that_is_asked_for(done, monkeypatch, tmp_path):
+    "On `meta`, a device that holds no numbers: weights that were found and weights that are drawn go there before a protocol sees them."
+    seen = []
+    def look(encoders, parts, seed): seen.append({next(e.parameters()).device.type for e in encoders.values()}); return {}
+    monkeypatch.setitem(experiment.PROTOCOLS, "look", look)
+    monkeypatch.setattr(experiment, "calibrate", lambda e, *args, **how: e)
+    for trial in (tiny(protocol="look", streams=["joint", "motion"]), tiny(protocol="look", control="untrained")):
+        for device in ("meta", "cpu", None):
+            assert experiment.run([trial], results=tmp_path, runs=done[2], device=device, progress=False) == []
+            assert stored(trial, tmp_path)["device"] == (device or "cpu"); trial_file(trial, tmp_path).unlink()
+    assert seen == 2 * [{"meta"}, {"cpu"}, {"cuda" if torch.cuda.is_available() else "cpu"}]
 
 
 def test_frozen_is_what_scikit_learn_says():

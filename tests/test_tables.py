@@ -11,7 +11,7 @@ from skelnb.data.synthetic import synthesize
 from skelnb.evaluate import experiment
 from skelnb.evaluate.experiment import CONTROLS, ExperimentError, digest, run, stored, trial_file
 from skelnb.evaluate.tables import TABLES, THREE, Row, accuracy, command, controls_of, figure, found_of, frame, table_html, trial_of
-from skelnb.train.recipes import QUEUES, Recipe
+from skelnb.train.recipes import QUEUES, STAGES, Recipe
 
 SETS = ("synthetic-small", "nw-ucla", "pku1-pairs", "ntu60", "ntu120", "pku1", "pku2")
 every = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
@@ -46,7 +46,7 @@ def test_every_row_is_a_trial_that_has_its_streams_and_its_measure(table, data):
         if r.method is None or (r.pretext is not None and data not in r.pretext): assert trial is None; continue
         known = trial.pretext["recipe"]
         assert trial == trial_of(r, data, seed=1) and trial.protocol == r.protocol and trial.control == r.control and trial.seed == (0 if r.control == "raw" else 1)
-        assert (trial.protocol == "frozen") == (table.measure != "accuracy") and (data == trial.data if r.pretext is None else trial.identity["protocol"]["to"] == data)
+        assert (trial.protocol in ("frozen", "fusion")) == (table.measure != "accuracy") and (data == trial.data if r.pretext is None else trial.identity["protocol"]["to"] == data)
         streams = known["settings"].get("streams", ["joint"])
         assert r.read in ["+".join(s) for s in experiment.subsets(streams)], (r.label, streams)
         if r.control not in ("raw", "untrained"):
@@ -68,12 +68,26 @@ def test_rows_that_differ_are_trials_that_differ():
 
 def test_tables_share_their_runs():
     for data in ("synthetic-small", "ntu60"):
-        plain = {(t.name, r.label): trial_of(r, data).hash for t in TABLES.values() for r in t.rows if r.method == "acl" and r.encoder == "stgcn" and r.protocol == "frozen" and not r.changes}
-        assert len(plain) == 7 and len(set(plain.values())) == 1
+        plain = {(t.name, r.label): trial_of(r, data).hash for t in TABLES.values() for r in t.rows if r.method == "acl" and r.encoder == "stgcn" and r.protocol == "fusion" and not r.changes}
+        assert len(plain) == 6 and len(set(plain.values())) == 1
         everything = [t for table in TABLES.values() for t in table.trials(data, seeds=(0,))]
         assert len(set(everything)) < .7 * len(everything) and len({digest(t.pretext) for t in everything}) < len(set(everything))
     small = {digest(t.pretext) for t in TABLES["acl-4"].trials("synthetic-small", seeds=(0,))} & {digest(t.pretext) for t in TABLES["acl-2"].trials("synthetic-small", seeds=(0,))}
     assert len(small) == 7                                          # fine-tuned from what the linear evaluation looks at: CrosSCLR, AimCLR, ACL, and the four controls
+
+
+def test_streams_are_fused_as_their_authors_do():
+    how = lambda table, label: TABLES[table].row(label).knobs.get("how", "plain sum")
+    assert [how("acl-2", n) for n in ("ACL", "3s-CrosSCLR", "3s-AimCLR")] == ["sum", "mean", "aimclr"] == [how(t, n) for t, n in (("acl-7", "3s-CMAL"), ("hiclr-4", "3s-CrosSCLR"), ("hiclr-4", "3s-AimCLR"))]
+    assert {how("acl-6", r.label) for r in TABLES["acl-6"].rows} == {"sum"} and how("acl-8", "CMAL J + M + B, ensemble") == how("hiclr-4", "3s-HiCLR") == "plain sum"
+    assert trial_of(TABLES["acl-8"].row("ACL J + M + B"), "ntu60") == trial_of(TABLES["acl-6"].row("ACL"), "ntu60") != trial_of(TABLES["acl-fig4"].row("ACL"), "ntu60")
+
+
+def test_the_transformer_has_a_plan_of_its_own():
+    for label in ("SkeletonCLR, transformer, joint", "HiCLR, transformer, joint"):
+        big, small = (trial_of(TABLES["hiclr-4"].row(label), data) for data in ("ntu60", "synthetic-small"))
+        assert big.pretext["recipe"]["plan"]["weight_decay"] == 5e-4 and big.identity["protocol"] == {"name": "frozen", "drop": [30, 80]}
+        assert small.pretext["recipe"]["plan"]["weight_decay"] == 1e-4 and small.identity["protocol"] == {"name": "frozen"}
 
 
 def test_a_number_that_stands_in_several_tables_is_one_number():
@@ -154,21 +168,22 @@ def home(tmp_path_factory):
 
 
 def kinds(data):
-    "One row of each kind of any table, {name: (table, row)}: method, encoder, protocol and its schedule, control, which settings the row changes."
+    "One row of each kind of any table, {name: (table, row)}: method, encoder, protocol and its knobs, control, what the row changes."
     found = {}
     for table in TABLES.values():
         for r in rows_of(table):
             if trial_of(r, data) is None or (r.pretext is not None and r.pretext[data] not in ("ntu60", "pku1")): continue
             if (data == "pku1") != (r.pretext is not None): continue
-            kind = (r.method, r.encoder, r.protocol, r.knobs.get("schedule"), r.control, *sorted(r.changes), r.pretext and r.pretext[data])
+            kind = (r.method, r.encoder, r.protocol, str(sorted(r.knobs.items())), r.control, str(sorted(r.changes.items())), r.pretext and r.pretext[data])
             found.setdefault(kind, (table, r))
     return found
 
 
 def short(r):
-    "The same row with a small network, and one epoch of two clips a step, small ones."
-    more = dict(epochs=1, batch_size=2, lr=.001, feature_dim=16, projection=8, **ENCODERS[r.encoder], **(dict(queue=4) if r.method in QUEUES else dict(hidden=16)))
-    if r.protocol != "frozen": r = Row(**vars(r) | {"knobs": r.knobs | dict(epochs=1, batch_size=2, lr=.001) | (dict(fraction=.5) if r.protocol == "semi" else {})})
+    "The same row with a small network, two clips a step, an epoch of each of its method's stages."
+    stage = STAGES.get(r.method, ("",))[0]
+    more = dict(epochs=1 + bool(stage), **({stage: 1} if stage else {}), batch_size=2, lr=.001, feature_dim=16, projection=8, **ENCODERS[r.encoder], **(dict(queue=4) if r.method in QUEUES else dict(hidden=16)))
+    if r.protocol not in ("frozen", "fusion"): r = Row(**vars(r) | {"knobs": r.knobs | dict(epochs=1, batch_size=2, lr=.001) | (dict(fraction=.5) if r.protocol == "semi" else {})})
     return r, more
 
 
@@ -184,6 +199,6 @@ def test_every_kind_of_row_runs_at_the_papers_settings(home, tmp_path, data):
         if r.control not in ("raw", "untrained"): assert found["trial"]["recipe"]["plan"]["batch_size"] == 2 and found["trial"]["frames"] == 50
     if data == "ntu60":
         named = {k[:3] for k in asked}
-        assert {k[0] for k in asked} == {"skeletonclr", "skeletonbyol", "cmal", "acl", "aimclr", "hiclr", "crossclr"} and {k[1] for k in asked} == set(ENCODERS) and {k[2] for k in asked} == {"frozen", "finetune", "semi"} and len(named) > 12
+        assert {k[0] for k in asked} == {"skeletonclr", "skeletonbyol", "cmal", "acl", "aimclr", "hiclr", "crossclr"} and {k[1] for k in asked} == set(ENCODERS) and {k[2] for k in asked} == {"frozen", "fusion", "finetune", "semi"} and len(named) > 12 and len(asked) > 80
         assert {k[4] for k in asked} == {None, *CONTROLS}
     else: assert {k[-1] for k in asked} == {"ntu60", "pku1"}

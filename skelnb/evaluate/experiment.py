@@ -22,9 +22,9 @@ from ..data.dataset import SkeletonData, checkout_data, data_dir, load
 from ..train.checkpoint import load_weights, write_json
 from ..train.recipes import EPOCHS, Recipe, recipe
 from .clusters import clusters
-from .features import calibrate, features
+from .features import _place, calibrate, features
 from .finetune import finetune
-from .fusion import fuse, side_by_side
+from .fusion import WEIGHTS, fuse, joint_linear, side_by_side
 from .knn import knn
 from .linear import linear
 from .semi import semi
@@ -153,14 +153,14 @@ def subsets(streams):
     return [some for n in range(1, len(streams) + 1) for some in combinations(streams, n)]
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c014
-def frozen(tables, seed, k=20, standardise=False):
+def frozen(tables, seed, k=20, standardise=False, drop=80, device=None):
     "kNN, linear layer and k-means on the features {stream: (train, val or None, test)} of frozen encoders: of every stream, and of every choice of them."
     found, heads = {}, {}
     for some in subsets(list(tables)):
         bank, held, asked = (None if part[0] is None else part[0] if len(some) == 1 else side_by_side(part) for part in zip(*(tables[s] for s in some)))
-        if len(some) == 1: heads[some[0]] = linear(None, bank, asked, seed=seed, standardise=standardise)
+        if len(some) == 1: heads[some[0]] = linear(None, bank, asked, seed=seed, standardise=standardise, drop=drop, device=device)
         fc = heads[some[0]] if len(some) == 1 else fuse({s: heads[s] for s in some})
-        near = {k_: knn(None, bank, asked, k=min(k_, len(bank))) for k_ in {1, k, 200}}
+        near = {k_: knn(None, bank, asked, k=min(k_, len(bank)), device=device) for k_ in {1, k, 200}}
         name = "+".join(some)
         found[name] = {"knn": summary(near[k]) | ({} if held is None else {"val": knn(None, bank, held, k=min(k, len(bank))).accuracy}), "linear": summary(fc), "knn 1": {"accuracy": near[1].accuracy}, "knn 200": {"accuracy": near[200].accuracy}}
         if len(some) in (1, len(tables)):
@@ -211,27 +211,37 @@ def parts_of(pretext):
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c017
 def encoders_of(pretext, train, out, seed, device=None, progress=False):
-    "({stream: encoder}, history) of a trial: trained, found trained in the folder `out`, as they were drawn, or the coordinates."
+    "({stream: encoder}, history) of a trial, on the device: trained, found trained in the folder `out`, as they were drawn, or the coordinates."
     settings, streams = pretext["recipe"]["settings"], pretext["recipe"]["settings"].get("streams", ["joint"])
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if pretext["control"] == "raw": return {s: _Raw() for s in streams}, []
     made = Recipe(pretext["recipe"]["method"], pretext["recipe"]["data"], settings, pretext["recipe"]["plan"])
     if pretext["control"] == "untrained":
         made.plan["batch_size"] = 32
         found = made.build(train, seed).encoders
-        return {s: calibrate(e, train, stream=s, batch_size=64) for s, e in found.items()}, []
+        return {s: calibrate(e.to(device), train, stream=s, batch_size=64) for s, e in found.items()}, []
     out, done = Path(out), Path(out) / "done.json"
     if not done.exists():
         method, history = made.run(train, out=out, seed=seed, device=device, progress=progress)
         write_json(done, {"pretext": pretext, "history": history})
         for file in out.glob("checkpoint-*"): file.unlink()                            # the run is over: its weights stay
     found = load_weights(out / "last.safetensors")
-    return (found if isinstance(found, dict) else {streams[0]: found}), json.loads(done.read_text())["history"]
+    return {s: e.to(device) for s, e in (found if isinstance(found, dict) else {streams[0]: found}).items()}, json.loads(done.read_text())["history"]
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c018
+def _shared(encoders): return dict(standardise=any(isinstance(e, _Raw) for e in encoders.values()), device=_place(next(iter(encoders.values())))[0])
+
 def _frozen(encoders, parts, seed, **knobs):
-    raw = any(isinstance(e, _Raw) for e in encoders.values())
     tables = {s: tuple(None if part is None else features(e, part, stream=s) for part in parts) for s, e in encoders.items()}
-    return frozen(tables, seed, standardise=raw, **knobs)
+    return frozen(tables, seed, **_shared(encoders), **knobs)
+
+def _fusion(encoders, parts, seed, how="sum"):
+    "The linear layer on all streams of the run at once: heads trained together on the 'sum' (ACL) or 'mean' (CrosSCLR) of their logits, or apart and added with weights that have a name ('aimclr')."
+    train, _, test = ({s: features(e, part, stream=s) for s, e in encoders.items()} if i != 1 else None for i, part in enumerate(parts))
+    if how in ("sum", "mean"): found = joint_linear(None, train, test, reduce=how, seed=seed, **_shared(encoders))
+    elif how in WEIGHTS: found = fuse({s: linear(None, train[s], test[s], stream=s, seed=seed, **_shared(encoders)) for s in encoders}, how)
+    else: raise ExperimentError(f"streams are fused by 'sum', 'mean' or one of {', '.join(WEIGHTS)}, got {how!r}")
+    return {"+".join(encoders): {"linear": summary(found)}}
 
 def by_stream(protocol):
     "A protocol of one network as one of several: each stream by itself, and the sums of their scores."
@@ -242,7 +252,7 @@ def by_stream(protocol):
     return measure
 
 # name -> (encoders, (train, val, test), seed, **knobs) -> {streams: {what: numbers}}
-PROTOCOLS = {"frozen": _frozen, "finetune": by_stream(finetune), "semi": by_stream(semi), "transfer": by_stream(transfer)}
+PROTOCOLS = {"frozen": _frozen, "fusion": _fusion, "finetune": by_stream(finetune), "semi": by_stream(semi), "transfer": by_stream(transfer)}
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c022
 def work(trials, results=None, runs=None, device=None, threads=None, progress=False):
@@ -256,24 +266,25 @@ def work(trials, results=None, runs=None, device=None, threads=None, progress=Fa
         encoders, history = encoders_of(first.pretext, parts[0], out, first.seed, device, progress)
     except FAILURES as error: told(first, error); return failed
     for trial in trials:
-        try: measured(trial, encoders, parts, history, results, device)
+        try: measured(trial, encoders, parts, history, results)
         except FAILURES as error: told(trial, error)
     return failed
 
 FAILURES = (ValueError, TypeError, OSError, RuntimeError)
-def measured(trial, encoders, parts, history, results=None, device=None):
+def measured(trial, encoders, parts, history, results=None):
     "Measure one trial with the encoders of its pretext run and write its file."
     knobs, start = {k: v for k, v in trial.identity["protocol"].items() if k not in ("name", *TARGET)}, time.perf_counter()
     asked = parts if trial.protocol != "transfer" else parts_of(target_of(trial))
     scores = PROTOCOLS[trial.protocol](encoders, asked, trial.seed, **knobs)
-    file = trial_file(trial, results); file.parent.mkdir(parents=True, exist_ok=True)
+    file, device = trial_file(trial, results), _place(next(iter(encoders.values())))[0]
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {"trial": trial.identity, "scores": scores, "truth": pack_labels(asked[2].y), **about(asked, history, time.perf_counter() - start, device)} | ({} if asked is parts else {"pretext clips": len(parts[0])}))
 
 def about(parts, history, seconds, device):
     "Under what conditions a trial was measured."
     import skelnb
     return {"clips": {name: 0 if part is None else len(part) for name, part in zip(("train", "val", "test"), parts)}, "loss": [round(r["loss"], 4) for r in history[::max(1, len(history) // 20)]],
-            "seconds": {"pretext": round(sum(r["seconds"] for r in history), 1), "protocol": round(seconds, 1)}, "threads": torch.get_num_threads(), "device": str(device or "cpu"),
+            "seconds": {"pretext": round(sum(r["seconds"] for r in history), 1), "protocol": round(seconds, 1)}, "threads": torch.get_num_threads(), "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             "versions": {"skelnb": skelnb.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c023

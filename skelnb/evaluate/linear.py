@@ -60,9 +60,9 @@ def _standard(train, *others):
 # %% ../../nbs/evaluate/02_linear.ipynb #c018
 def _training(layer, tables, generator, epochs, lr, drop, momentum, weight_decay, batch_size, drop_last, eval_every):
     "Train, and at every look give ({'epoch', 'loss', accuracy on each table}, scores on test)."
-    descend = Descent(layer.parameters(), lr, momentum, weight_decay)
+    descend, drops = Descent(layer.parameters(), lr, momentum, weight_decay), [drop] if isinstance(drop, int) else list(drop)
     for epoch in range(1, epochs + 1):
-        descend.lr = lr * (.1 if epoch > drop else 1.)
+        descend.lr = lr * .1 ** sum(epoch > d for d in drops)
         loss = _epoch(layer, descend, *tables["train"], batch_size, generator, drop_last)
         if not math.isfinite(loss): raise EvaluationError(f"the loss is {loss} in epoch {epoch}: lower lr={lr}, or use standardise=True")
         if epoch % eval_every and epoch != epochs: continue
@@ -75,7 +75,7 @@ def linear(encoder,               # network, dict {stream: network} or method; N
            test,                  # SkeletonData or Features
            *, epochs=100,
            lr=3.,                 # large on purpose: only this layer learns, on small features
-           drop=80,               # after this epoch the rate is a tenth
+           drop=80,               # after this epoch the rate is a tenth; several: (30, 80) for HiCLR's transformer
            momentum=.9, weight_decay=0.,
            batch_size=128,        # clips a step
            drop_last=True,        # leave out the incomplete last batch of an epoch

@@ -4,9 +4,9 @@
 __all__ = ['ALL', 'THREE', 'WHOLE', 'SMALL_ENCODERS', 'NAMES', 'SIX', 'SIXTY', 'ACL_1', 'TWO', 'ACL_2', 'SEMI', 'NOTHING',
            'ACL_3', 'NTU4', 'ACL_4', 'PKU', 'OWN', 'ACL_5', 'ACL_6', 'TWELVE', 'ACL_7', 'ACL_8', 'ACL_9', 'ACL_10',
            'ACL_11', 'ACL_12', 'ACL_13', 'ACL_14', 'ACL_F4', 'STREAMS_1', 'HICLR_1', 'HICLR_2', 'XSUB', 'HICLR_3L',
-           'HICLR_3R', 'HICLR_4', 'FIVE', 'HICLR_5', 'HICLR_6', 'HICLR_7', 'TABLES', 'Row', 'trial_of', 'Table',
-           'controls_of', 'accuracy', 'found_of', 'frame', 'numbers', 'quoted', 'sixty', 'semi_rows', 'tuned', 'moved',
-           'pair', 'width', 'strong', 'command', 'table_html', 'figure']
+           'HICLR_3R', 'TRANSFORMER', 'HICLR_4', 'FIVE', 'HICLR_5', 'HICLR_6', 'HICLR_7', 'TABLES', 'Row', 'trial_of',
+           'Table', 'controls_of', 'accuracy', 'found_of', 'frame', 'numbers', 'quoted', 'sixty', 'fused', 'semi_rows',
+           'tuned', 'moved', 'pair', 'width', 'strong', 'command', 'table_html', 'figure']
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c004
 import shlex
@@ -81,7 +81,8 @@ def controls_of(table):
     "The rows that every table gets: the same protocol on what learned nothing, or saw less."
     if table.measure == "accuracy": return _trained_controls(table)
     read = THREE if any(r.read == THREE for r in table.rows) else "joint"
-    return [_control(c, read) for c in NAMES]
+    how = dict(protocol="fusion", knobs={"how": "sum"}) if any(r.protocol == "fusion" for r in table.rows) else {}
+    return [_control(c, read, **how) for c in NAMES]
 
 def _control(control, read, label="", **how):
     still = control == "pose"                                                          # it has no motion
@@ -134,6 +135,9 @@ def numbers(columns, *values):
     return {c: v for c, v in zip(columns, values, strict=True) if v is not None}
 def quoted(label, columns, *values): return Row(label, paper=numbers(columns, *values))
 def sixty(xsub, xview=None): return numbers(SIXTY, xsub, xview)
+def fused(label, method, read, paper, changes={}, how="sum", **more):
+    "A row of several streams that are fused as its authors do: heads trained together on the sum (ACL) or mean (CrosSCLR) of their logits, or apart and weighted (AimCLR)."
+    return Row(label, method, read, paper, changes, protocol="fusion", knobs={"how": how}, **more)
 
 ACL_1 = Table("acl-1", "kNN, joint stream", "ACL, Table I", SIX, [
     Row("SkeletonCLR", "skeletonclr", paper=numbers(SIX, 65.9, 17.9, 57.7, 67.3, 44.9, 45.8)),
@@ -144,12 +148,12 @@ TWO = ["NTU-60 xsub", "NTU-60 xview", "NTU-120 xsub", "NTU-120 xset", "PKU I", "
 ACL_2 = Table("acl-2", "linear evaluation", "ACL, Table II", TWO, [
     quoted("LongTGAN", TWO, 39.1, 48.1, None, None, 67.7, 26.0), quoted("MS2L", TWO, 52.6, None, None, None, 64.9, 27.6), quoted("P&C", TWO, 50.7, 61.1, 41.7, 42.7, None, None),
     quoted("PCRP", TWO, 53.9, 63.5, 41.7, 45.1, None, None), quoted("AS-CAL", TWO, 58.5, 64.8, 48.6, 49.2, None, None),
-    Row("ACL, GRU", "acl", THREE, numbers(TWO, 63.7, 69.0, 54.6, 55.0, 84.0, 39.9), encoder="gru", changes=dict(streams=ALL)),
+    fused("ACL, GRU", "acl", THREE, numbers(TWO, 63.7, 69.0, 54.6, 55.0, 84.0, 39.9), encoder="gru", changes=dict(streams=ALL)),
     quoted("4s-MG-AL", TWO, 64.7, 68.0, 46.2, 49.5, None, None), quoted("Cheng et al.", TWO, 69.3, 72.8, None, None, None, None), quoted("MCAE", TWO, 65.6, 74.7, 52.8, 54.7, None, None),
     quoted("CP-STN", TWO, 69.4, 76.6, 55.7, 54.7, None, None), quoted("ST-CL", TWO, 68.1, 69.4, 54.2, 55.6, None, None), quoted("SDS-CL", TWO, 73.6, 78.9, 50.6, 55.6, None, None),
-    Row("3s-CrosSCLR", "crossclr", THREE, numbers(TWO, 77.8, 83.4, 67.9, 66.7, 84.9, 21.2)), quoted("Yang et al.", TWO, 75.2, 83.1, None, None, None, None),
-    quoted("Thoker et al.", TWO, 76.3, 85.2, 67.1, 67.9, 80.9, 36.0), Row("3s-AimCLR", "aimclr", THREE, numbers(TWO, 78.9, 83.8, 68.2, 68.8, 87.8, 38.5)),
-    Row("ACL", "acl", THREE, numbers(TWO, 78.6, 84.5, 68.5, 71.1, 88.1, 53.4))])
+    fused("3s-CrosSCLR", "crossclr", THREE, numbers(TWO, 77.8, 83.4, 67.9, 66.7, 84.9, 21.2), how="mean"), quoted("Yang et al.", TWO, 75.2, 83.1, None, None, None, None),
+    quoted("Thoker et al.", TWO, 76.3, 85.2, 67.1, 67.9, 80.9, 36.0), fused("3s-AimCLR", "aimclr", THREE, numbers(TWO, 78.9, 83.8, 68.2, 68.8, 87.8, 38.5), how="aimclr"),
+    fused("ACL", "acl", THREE, numbers(TWO, 78.6, 84.5, 68.5, 71.1, 88.1, 53.4))])
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c017
 SEMI = ["PKU I", "PKU II", "NTU-60 xsub", "NTU-60 xview"]
@@ -199,17 +203,17 @@ ACL_5 = Table("acl-5", "pretext sets, fine-tuned on PKU-MMD", "ACL, Table V", PK
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c023
 ACL_6 = Table("acl-6", "ablation, three streams", "ACL, Table VI", SIXTY, [
-    Row("SkeletonCLR", "skeletonclr", THREE, sixty(75.0, 79.8)), Row("SkeletonBYOL", "skeletonbyol", THREE, sixty(77.3, 82.6)), Row("CMAL", "cmal", THREE, sixty(78.0, 83.6)),
-    Row("CSCL (on BYOL)", "acl", THREE, sixty(78.5, 84.2), dict(streams=ALL, base="byol")), Row("ACL", "acl", THREE, sixty(78.6, 84.5))],
-    note="\"Encoder + CSCL\" is read as SkeletonBYOL with CSCL; the paper does not say which loss stands beside it.")
+    fused("SkeletonCLR", "skeletonclr", THREE, sixty(75.0, 79.8)), fused("SkeletonBYOL", "skeletonbyol", THREE, sixty(77.3, 82.6)), fused("CMAL", "cmal", THREE, sixty(78.0, 83.6)),
+    fused("CSCL (on BYOL)", "acl", THREE, sixty(78.5, 84.2), dict(streams=ALL, base="byol")), fused("ACL", "acl", THREE, sixty(78.6, 84.5))],
+    note="\"Encoder + CSCL\" is read as SkeletonBYOL with CSCL; the paper does not say which loss stands beside it. Heads trained together in every row, SkeletonCLR's too (its published number is of a plain sum), so that the rows differ in the pretext task alone.")
 
 TWELVE = [f"{d} {a}" for d in ("NTU-60", "PKU", "NTU-120") for a in {"NTU-60": ("xsub", "xview"), "PKU": ("I", "II"), "NTU-120": ("xsub", "xset")}[d]]
 ACL_7 = Table("acl-7", "linear evaluation, stream by stream", "ACL, Table VII", TWELVE, [
     Row("SkeletonCLR J", "skeletonclr", "joint", numbers(TWELVE, 68.3, 76.4, 80.9, 35.2, 56.8, 55.9)), Row("CMAL J", "cmal", "joint", numbers(TWELVE, 73.0, 79.4, 86.3, 47.7, 61.6, 63.2)),
     Row("SkeletonCLR M", "skeletonclr", "motion", numbers(TWELVE, 53.3, 50.8, 63.4, 13.5, 39.6, 40.2)), Row("CMAL M", "cmal", "motion", numbers(TWELVE, 57.7, 62.4, 72.1, 29.1, 43.5, 46.2)),
     Row("SkeletonCLR B", "skeletonclr", "bone", numbers(TWELVE, 69.4, 67.4, 72.6, 30.4, 48.4, 52.0)), Row("CMAL B", "cmal", "bone", numbers(TWELVE, 70.0, 74.0, 83.3, 34.1, 59.2, 59.2)),
-    Row("3s-SkeletonCLR", "skeletonclr", THREE, numbers(TWELVE, 75.0, 79.8, 85.3, 40.4, 60.7, 62.6)), Row("3s-CMAL", "cmal", THREE, numbers(TWELVE, 78.0, 83.6, 87.4, 52.8, 66.8, 70.0)),
-    Row("3s-CrosSCLR", "crossclr", THREE, numbers(TWELVE, 77.8, 83.4, 84.9, 21.2, 67.9, 66.7)), Row("ACL", "acl", THREE, numbers(TWELVE, 78.6, 84.5, 88.1, 53.4, 68.5, 71.1))])
+    Row("3s-SkeletonCLR", "skeletonclr", THREE, numbers(TWELVE, 75.0, 79.8, 85.3, 40.4, 60.7, 62.6)), fused("3s-CMAL", "cmal", THREE, numbers(TWELVE, 78.0, 83.6, 87.4, 52.8, 66.8, 70.0)),
+    fused("3s-CrosSCLR", "crossclr", THREE, numbers(TWELVE, 77.8, 83.4, 84.9, 21.2, 67.9, 66.7), how="mean"), fused("ACL", "acl", THREE, numbers(TWELVE, 78.6, 84.5, 88.1, 53.4, 68.5, 71.1))])
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c025
 def pair(*streams): return dict(streams=list(streams))
@@ -217,8 +221,8 @@ ACL_8 = Table("acl-8", "which streams", "ACL, Table VIII", SIXTY, [
     Row("CMAL J", "cmal", "joint", sixty(73.0, 79.4)), Row("CMAL M", "cmal", "motion", sixty(58.8, 62.9)), Row("CMAL B", "cmal", "bone", sixty(70.1, 74.0)),
     Row("CMAL J + B, ensemble", "cmal", "joint+bone", sixty(74.8, 80.5)), Row("CMAL J + M, ensemble", "cmal", "joint+motion", sixty(74.5, 79.3)), Row("CMAL M + B, ensemble", "cmal", "motion+bone", sixty(73.3, 78.1)),
     Row("CMAL J + M + B, ensemble", "cmal", THREE, sixty(76.2, 81.4)),
-    Row("ACL J + B", "acl", "joint+bone", sixty(77.8, 83.1), pair("joint", "bone")), Row("ACL J + M", "acl", "joint+motion", sixty(75.4, 83.9), pair("joint", "motion")),
-    Row("ACL M + B", "acl", "motion+bone", sixty(76.4, 81.7), pair("motion", "bone")), Row("ACL J + M + B", "acl", THREE, sixty(78.6, 84.5))])
+    fused("ACL J + B", "acl", "joint+bone", sixty(77.8, 83.1), pair("joint", "bone")), fused("ACL J + M", "acl", "joint+motion", sixty(75.4, 83.9), pair("joint", "motion")),
+    fused("ACL M + B", "acl", "motion+bone", sixty(76.4, 81.7), pair("motion", "bone")), fused("ACL J + M + B", "acl", THREE, sixty(78.6, 84.5))])
 
 def width(d, h, z): return dict(changes=dict(feature_dim=d, hidden=h, projection=z, tau=.99), small=dict(feature_dim=d // 8, hidden=h // 8, projection=z // 8))
 ACL_9 = Table("acl-9", "widths of the features and heads, joint stream", "ACL, Table IX", SIXTY, [
@@ -230,14 +234,14 @@ ACL_9 = Table("acl-9", "widths of the features and heads, joint stream", "ACL, T
 ACL_10 = Table("acl-10", "target decay rate, joint stream", "ACL, Table X", SIXTY, [
     Row(f"{t:g}", "cmal", paper=sixty(a, b), changes=dict(tau=t)) for t, a, b in ((1., 54.7, 58.6), (.999, 70.8, 76.1), (.996, 73.0, 79.4), (.99, 73.2, 78.2), (.9, 68.9, 74.0), (0., 55.2, 54.8))])
 ACL_11 = Table("acl-11", "top-k of the pseudo-labels, three streams", "ACL, Table XI", SIXTY, [
-    Row("0", "cmal", THREE, sixty(78.0, 83.6)), Row("1", "acl", THREE, sixty(78.7, 84.4), dict(streams=ALL, k=1)), Row("2", "acl", THREE, sixty(78.6, 84.5)),
-    *(Row(str(k), "acl", THREE, sixty(a, b), dict(streams=ALL, k=k)) for k, a, b in ((3, 78.3, 83.9), (4, 77.6, 83.4), (5, 76.6, 78.5)))], note="k = 0 is CMAL on three streams: without ISIA, as the paper says, and with its number.")
+    fused("0", "cmal", THREE, sixty(78.0, 83.6)), fused("1", "acl", THREE, sixty(78.7, 84.4), dict(streams=ALL, k=1)), fused("2", "acl", THREE, sixty(78.6, 84.5)),
+    *(fused(str(k), "acl", THREE, sixty(a, b), dict(streams=ALL, k=k)) for k, a, b in ((3, 78.3, 83.9), (4, 77.6, 83.4), (5, 76.6, 78.5)))], note="k = 0 is CMAL on three streams: without ISIA, as the paper says, and with its number.")
 ACL_12 = Table("acl-12", "weights of pull and push, joint stream", "ACL, Table XII", SIXTY, [
     Row("(1, 0)", "cmal", paper=sixty(8.0, 7.9), changes=dict(alpha=1., beta=0.)), Row("(0, 1)", "cmal", paper=sixty(31.9, 40.4), changes=dict(alpha=0., beta=1.)),
     Row("(1, 0.1)", "cmal", paper=sixty(60.3, 68.6), changes=dict(alpha=1., beta=.1)), Row("(1, 1)", "cmal", paper=sixty(73.0, 79.4)), Row("(1, 10)", "cmal", paper=sixty(62.1, 60.3), changes=dict(alpha=1., beta=10.))])
 ACL_13 = Table("acl-13", "weights of CMAL and CSCL, three streams", "ACL, Table XIII", SIXTY, [
-    Row("(1, 0)", "cmal", THREE, sixty(78.0, 83.5)), *(Row(f"({lam}, {gamma:g})", "acl", THREE, sixty(a, b), dict(streams=ALL, lam=float(lam), gamma=float(gamma))) for lam, gamma, a, b in ((0, 1, 77.4, 82.3), (1, .1, 77.2, 81.5), (1, 1, 64.1, 53.6))),
-    Row("(1, 10)", "acl", THREE, sixty(78.6, 84.5))])
+    fused("(1, 0)", "cmal", THREE, sixty(78.0, 83.5)), *(fused(f"({lam}, {gamma:g})", "acl", THREE, sixty(a, b), dict(streams=ALL, lam=float(lam), gamma=float(gamma))) for lam, gamma, a, b in ((0, 1, 77.4, 82.3), (1, .1, 77.2, 81.5), (1, 1, 64.1, 53.6))),
+    fused("(1, 10)", "acl", THREE, sixty(78.6, 84.5))])
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c029
 ACL_14 = Table("acl-14", "fine-tuned, other backbones, joint stream", "ACL, Table XIV", SIXTY, [
@@ -269,11 +273,12 @@ HICLR_3R = Table("hiclr-3-right", "augmentations applied directly, and in HiCLR,
     *(Row(f"HiCLR, [BA, NA, {name}]", "hiclr", paper={XSUB[0]: v}, changes=dict(streams=ALL, **strong(name))) for name, v in (("DAE", 77.2), ("AdaIN", 77.3)))])
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c034
+TRANSFORMER = dict(encoder="dsta", changes=dict(streams=["joint"], weight_decay=5e-4), small=dict(streams=["joint"]), knobs={"drop": [30, 80]}, small_knobs={})
 HICLR_4 = Table("hiclr-4", "linear evaluation", "HiCLR, Table 4", NTU4, [
     quoted("LongT GAN", NTU4, 39.1, 48.1, None, None), quoted("MS2L", NTU4, 52.6, None, None, None), quoted("P&C", NTU4, 50.7, 76.3, 42.7, 41.7), quoted("AS-CAL", NTU4, 58.5, 64.8, 48.6, 49.2), quoted("ISC", NTU4, 76.3, 85.2, 67.1, 67.9),
-    quoted("SeBiReNet", NTU4, None, 79.7, None, None), Row("3s-CrosSCLR", "crossclr", THREE, numbers(NTU4, 77.8, 83.4, 67.9, 66.7)), Row("3s-AimCLR", "aimclr", THREE, numbers(NTU4, 78.9, 83.8, 68.2, 68.8)),
+    quoted("SeBiReNet", NTU4, None, 79.7, None, None), fused("3s-CrosSCLR", "crossclr", THREE, numbers(NTU4, 77.8, 83.4, 67.9, 66.7), how="mean"), fused("3s-AimCLR", "aimclr", THREE, numbers(NTU4, 78.9, 83.8, 68.2, 68.8), how="aimclr"),
     Row("3s-HiCLR", "hiclr", THREE, numbers(NTU4, 80.4, 85.5, 70.0, 70.4)), quoted("H-Transformer", NTU4, 69.3, 72.8, None, None), quoted("GL-Transformer", NTU4, 76.3, 83.8, 66.0, 68.7),
-    Row("SkeletonCLR, transformer, joint", "skeletonclr", encoder="dsta", changes=dict(streams=["joint"])), Row("HiCLR, transformer, joint", "hiclr", encoder="dsta", changes=dict(streams=["joint"])),
+    Row("SkeletonCLR, transformer, joint", "skeletonclr", **TRANSFORMER), Row("HiCLR, transformer, joint", "hiclr", **TRANSFORMER),
     Row("3s-HiCLR, transformer", paper=numbers(NTU4, 78.8, 83.1, 67.3, 69.9))], note="The transformer's three streams are run on one stream here, beside a baseline that the paper does not have.")
 FIVE = ["NTU-60 xsub", "NTU-60 xview", "PKU I"]
 HICLR_5 = Table("hiclr-5", "kNN, stream by stream", "HiCLR, Table 5", FIVE, [

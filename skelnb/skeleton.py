@@ -6,7 +6,7 @@ __all__ = ['STRATEGIES', 'NTU25', 'UCLA20', 'COCO17', 'MEDIAPIPE33', 'LAYOUTS', 
 
 # %% ../nbs/00_skeleton.ipynb #c005
 from dataclasses import dataclass, asdict, fields, MISSING
-from functools import cached_property
+from functools import cache, cached_property
 import numpy as np
 
 class LayoutError(ValueError):
@@ -82,6 +82,14 @@ class Skeleton:
         "V indices: the joint of the other side; x[..., flip_index, :] exchanges left and right (coordinates stay)."
         swap = {a: b for l, r in self.pairs for a, b in ((l, r), (r, l))}
         return tuple(swap.get(j, j) for j in range(len(self)))
+    def indices(self, what, device):
+        "`parents` or `flip_index` as a tensor that stays on the device: a list would be sent there at every use."
+        return _indices(self, what, str(device))
+
+@cache
+def _indices(skeleton, what, device):
+    import torch
+    with torch.inference_mode(False): return torch.tensor(getattr(skeleton, what), device=device)
 
 # %% ../nbs/00_skeleton.ipynb #c016
 def _check(s):

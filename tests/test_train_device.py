@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skelnb.augment.core import Augmentation
@@ -12,8 +13,8 @@ from skelnb.encoders.core import create_encoder
 from skelnb.methods import create_method
 from skelnb.train import pretrain
 from skelnb.train.checkpoint import random_state, set_random_state
-from skelnb.train.device import Finite, Resident, compiled, on_device
-from skelnb.train.pretrain import NonFiniteLoss, ResumeError
+from skelnb.train.device import Finite, Resident, compiled, on_device, records_graphs
+from skelnb.train.pretrain import NonFiniteLoss, PretrainError, ResumeError
 
 SMALL = dict(width=4, feature_dim=16)
 QUEUE = dict(SMALL, queue=32)
@@ -31,6 +32,19 @@ class Sent(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if isinstance(out, torch.Tensor) and out.device.type != "cpu":
             self.found += [f"{func} {tuple(a.shape)}" for a in args if isinstance(a, torch.Tensor) and a.device.type == "cpu" and a.ndim]
+        return out
+
+
+class Lists(TorchFunctionMode):
+    "Lists that become tensors of a device, or indices: on a GPU each is sent, and waited for; `meta` says nothing."
+    def __init__(self): super().__init__(); self.found = []
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name, here = getattr(func, "__name__", ""), torch.device(kwargs.get("device") or (args[0].device if args and isinstance(args[0], torch.Tensor) else "cpu")).type == "cpu"
+        if not here and name in ("tensor", "as_tensor", "new_tensor") and not isinstance(args[-1], torch.Tensor): self.found.append(name)
+        if not here and name in ("__getitem__", "__setitem__"):
+            self.found += [name for i in (args[1] if isinstance(args[1], tuple) else (args[1],)) if isinstance(i, (list, tuple, range))]
         return out
 
 
@@ -57,13 +71,13 @@ def test_a_step_asks_and_sends_nothing(name, monkeypatch):
     finite.before = None
     method.start_epoch(1)
     for step in range(2):
-        with Sent() as sent:
+        with Sent() as sent, Lists() as lists:
             method.start_step(torch.arange(8, device="meta"))
             views = method.views(x)
             found = method(views, lambda loss: loss.backward()) if getattr(method, "apart", False) else method(views)
             if not getattr(method, "apart", False): found["loss"].backward()
             optimizer.step(); optimizer.zero_grad(); method.after_step()
-        if step: assert not sent.found                                    # the first may bring what stays there, such as labels
+        if step: assert not sent.found and not lists.found                                    # the first may bring what stays there, such as labels
     assert found["loss"].device.type == "meta"
 
 
@@ -72,6 +86,17 @@ def test_the_proof_would_notice():
     with pytest.raises(RuntimeError, match="meta"): torch.zeros(3, device="meta").max().item()
     with Sent() as sent: torch.zeros(3).to("meta")
     assert len(sent.found) == 1
+    x = torch.zeros(4, 3, device="meta")
+    with Lists() as lists: x[[0, 2]]; x[..., [1]]; torch.tensor([1, 2], device="meta"); x.new_tensor([3]); x[1:, None]; x[torch.empty(2, dtype=int, device="meta")]; torch.tensor([1, 2])
+    assert lists.found == ["__getitem__", "__getitem__", "tensor", "new_tensor"]
+
+
+def test_a_clip_of_two_coordinates_sends_nothing_either():
+    from skelnb.augment.normal import Rotate
+    with Sent() as sent, Lists() as lists:
+        params = Rotate().sample((8, 2, 20, 25, 1), None, torch.device("meta"))
+        Rotate().fuse(params, (8, 2, 20, 25, 1))
+    assert not sent.found and not lists.found
 
 
 def test_a_set_on_a_device(studio):
@@ -91,6 +116,14 @@ def test_room_decides(studio, monkeypatch):
     for free, wanted in ((None, False), (2 * need - 1, False), (2 * need, True)):
         monkeypatch.setattr(device, "_free", lambda _: free)
         assert isinstance(on_device(studio, "cpu"), Resident) == wanted
+
+
+def test_no_room_is_told(studio, monkeypatch):
+    from skelnb.train import device
+    def full(*args): raise torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(device, "Resident", full)
+    with pytest.raises(ValueError, match="GB and does not fit on cpu; use resident='half'"): on_device(studio, "cpu", True)
+    with pytest.raises(ValueError, match="use resident=False"): on_device(studio, "cpu", "half")
 
 
 def losses(studio, **how):
@@ -179,3 +212,46 @@ def test_compiled_within_a_run(studio):
     assert len(losses(studio, compile=dict(backend="eager"), epochs=1)) == 1
     with pytest.raises(ValueError, match="reduce-overhead"):
         with compiled(method, 3): pass
+
+
+def test_after_an_error_the_method_is_as_it_came(studio):
+    "A stopped run in bf16 leaves no autocast behind: the next one runs as it says."
+    method = create_method("cmal", **SMALL)
+    def stop(method, epoch): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): pretrain(method, studio, epochs=1, batch_size=8, lr=.05, mixed_precision="bf16", monitor=stop, device="cpu", progress=False)
+    kinds = []
+    next(iter(method.pairs.values())).online.projector.register_forward_hook(lambda module, args, out: kinds.append(out.dtype))
+    pretrain(method, studio, epochs=1, batch_size=8, lr=.05, mixed_precision="no", device="cpu", progress=False)
+    assert set(kinds) == {torch.float32}
+
+
+@pytest.mark.parametrize("name, config", [("skeletonclr", QUEUE), ("hiclr", QUEUE)])
+def test_a_queue_method_that_diverges_says_so(studio, tmp_path, name, config):
+    "Its rows are looked at before there is a loss; told is the same: epoch, rate, checkpoint."
+    method, data = create_method(name, **config), studio.subset(range(12))
+    pretrain(method, data, epochs=1, batch_size=4, lr=.05, out=tmp_path, device="cpu", progress=False)
+    with torch.no_grad(): next(iter(method.pairs.values())).online.projector[0].weight.fill_(float("nan"))
+    from skelnb.train.checkpoint import load_checkpoint, save_checkpoint
+    state = load_checkpoint(tmp_path); state["method"] = method.state_dict(); save_checkpoint(tmp_path, state, 1)
+    with pytest.raises(NonFiniteLoss, match="epoch 2: .* holds NaN.*lower lr.*checkpoint of epoch 1"): pretrain(method, data, epochs=2, batch_size=4, lr=.05, out=tmp_path, device="cpu", progress=False)
+
+
+def test_compiled_runs_are_measured_as_written_and_say_so(studio, tmp_path):
+    graphs = []
+    def backend(graph, inputs): graphs.append(graph); return graph.forward
+    plan = dict(batch_size=8, lr=.05, out=tmp_path, device="cpu", progress=False, compile=dict(backend=backend))
+    torch._dynamo.reset()
+    method = create_method("cmal", **SMALL)
+    pretrain(method, studio, epochs=1, **plan)
+    trained = len(graphs)
+    assert trained > 0
+    torch._dynamo.reset(); graphs.clear()
+    pretrain(create_method("cmal", **SMALL), studio, epochs=1, monitor=dict(train=studio, val=studio), **plan | dict(out=tmp_path / "b"))
+    assert len(graphs) == trained
+    with pytest.raises(ResumeError, match="compile"): pretrain(method, studio, epochs=2, **plan | dict(compile=False))
+
+
+def test_recorded_graphs(studio):
+    assert records_graphs("reduce-overhead") and records_graphs(dict(mode="max-autotune")) and records_graphs(dict(options={"triton.cudagraphs": True}))
+    assert not any(map(records_graphs, (False, True, "default", dict(backend="eager"))))
+    with pytest.raises(PretrainError, match="accumulate=1"): pretrain(create_method("cmal", **SMALL), studio, epochs=1, batch_size=4, accumulate=2, compile="reduce-overhead", device="cpu", progress=False)

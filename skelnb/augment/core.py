@@ -161,10 +161,10 @@ class Compose(Augmentation):
         steps,                      # augmentations, first applied first; a Compose may be one of them
     ): self.steps = list(steps)
 
-    def draw(self, shape, generator=None):
+    def draw(self, shape, generator=None, device=None):
         "A list of params, one entry a step."
-        return [step.draw(shape, generator) for step in self.steps]
-    def _sampled(self, shape, generator): return [step._sampled(shape, generator) for step in self.steps]
+        return [step.draw(shape, generator, device) for step in self.steps]
+    def _sampled(self, shape, generator, device=None): return [step._sampled(shape, generator, device) for step in self.steps]
 
     def apply(self, x, params):
         "Every step with its own params; neighbours that `fuse` become one gather and one product."

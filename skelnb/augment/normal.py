@@ -33,7 +33,7 @@ class SpatialFlip(Augmentation):
 
     def fuse(self, params, shape):
         on, C, V = params["on"].unsqueeze(1), shape[1], shape[3]
-        joints = torch.where(on, torch.tensor(self.skeleton.flip_index, device=on.device), torch.arange(V, device=on.device))
+        joints = torch.where(on, self.skeleton.indices("flip_index", on.device), torch.arange(V, device=on.device))
         if not self.mirror: return None, joints, None
         side = torch.ones(C, device=on.device)
         side[abs(self.skeleton.upright[0]).argmax()] = -1                       # the layout's left-right axis
@@ -66,7 +66,7 @@ class Rotate(Augmentation):
         n, flat = shape[0], shape[1] == 2
         axis = torch.full((n,), 2, device=device) if flat else torch.randint(3, (n,), generator=generator, device=device)
         largest = torch.where(axis.unsqueeze(1) == torch.arange(3, device=device), self.main, self.other)
-        if flat: largest = largest * torch.tensor([0., 0., 1.], device=device)
+        if flat: largest = largest * (torch.arange(3, device=device) == 2)
         u = torch.rand(n, 3, generator=generator, device=device)
         return {"angles": largest * (2 * u - 1 if self.signed else u)}
 
@@ -88,7 +88,7 @@ def _turn(self, params, shape):
     C, angles = shape[1], params["angles"]
     if C not in (2, 3): raise AugmentError(f"Rotate: expected clips of 2 or 3 coordinates, got {C}")
     if angles.shape[1:] != (3,): raise AugmentError(f"Rotate: expected angles (N,3) about x, y, z, got {tuple(angles.shape)}")
-    if C == 2: angles = angles * angles.new_tensor([0, 0, 1])
+    if C == 2: angles = angles * (torch.arange(3, device=angles.device) == 2)
     return None, None, rotation(angles)[:, :C, :C]
 Rotate.fuse = _turn
 

@@ -35,4 +35,6 @@ def to_stream(
     if x.ndim < 4 or x.shape[-2] != len(skeleton):
         raise LayoutError(f"expected (...,C,T,V,M) with V = {len(skeleton)} joints of {skeleton.name}, got shape {tuple(x.shape)}; choose the layout that fits, or use Skeleton.map_to")
     if stream == "joint": return x
-    return _motion(x) if stream == "motion" else x - x[..., list(skeleton.parents), :]
+    if stream == "motion": return _motion(x)
+    parents = list(skeleton.parents) if isinstance(x, np.ndarray) else skeleton.indices("parents", x.device)
+    return x - x[..., parents, :]

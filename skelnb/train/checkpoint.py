@@ -164,7 +164,7 @@ def set_random_state(state, *generators):
     "Put back what `random_state` took."
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state_all(state["cuda"][:torch.cuda.device_count()])
     for generator, own in zip(generators, state["own"], strict=True):
         if len(own) != len(generator.get_state()): generator.manual_seed(zlib.crc32(own.numpy().tobytes())); continue     # of another kind of device: fresh numbers, the same each time
         generator.set_state(own)

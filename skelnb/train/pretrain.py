@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['PretrainError', 'ResumeError', 'NonFiniteLoss', 'learning_rate', 'vote_of_neighbours', 'knn_monitor', 'epoch_batches',
            'encode', 'make_accelerator', 'keep_memory', 'describe', 'differences', 'Run', 'train_step', 'train_epoch',
-           'curves', 'Progress', 'find_state', 'check_plan', 'check_size', 'explain', 'pretrain']
+           'curves', 'Progress', 'find_state', 'check_plan', 'check_size', 'as_written', 'explain', 'pretrain']
 
 # %% ../../nbs/train/01_pretrain.ipynb #c003
 import html
@@ -12,6 +12,7 @@ import re
 import sys
 import time
 import zlib
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from ..data.streams import to_stream
-from .device import Finite, Resident, chance_on, compiled, on_device
+from ..losses.infonce import DeadRows
+from .device import Finite, Resident, chance_on, compiled, on_device, records_graphs
 from .scale import check_queue, check_started
 from .checkpoint import (checkpoints, load_checkpoint, output_folder, random_state, save_checkpoint,
                                      save_weights, set_random_state, write_json)
@@ -137,20 +139,24 @@ def differences(old, new, at=""):
 
 # %% ../../nbs/train/01_pretrain.ipynb #c030
 class Run:
-    "All that makes up a run: method, optimiser, data, random numbers, history; it can be saved and gone on with."
+    "All that makes up a run: method, optimiser, data, random numbers, history; it can be saved and gone on with. Leaving its block leaves the method as it came."
 
-    def __init__(self, method, data, out, seed, batch_size, accelerator, accumulate, sgd, resident="auto", **settings):
+    def __init__(self, method, data, out, seed, batch_size, accelerator, accumulate, sgd, resident="auto", compile=False, **settings):
         self.method, self.data, self.accelerator, self.history = method, data, accelerator, []
         self.out, self.batch_size, self.accumulate = out, batch_size, accumulate
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        self.settings = describe(method, data, seed=seed, batch_size=batch_size, accumulate=accumulate, processes=self.world, **sgd, **settings, **({"resident": "half"} if resident == "half" else {}))
+        self.settings = describe(method, data, seed=seed, batch_size=batch_size, accumulate=accumulate, processes=self.world, **sgd, **settings, **({"resident": "half"} if resident == "half" else {}), **({"compile": compile} if compile else {}))
         torch.manual_seed(seed + self.rank)                                               # dropout
         self.order = torch.Generator().manual_seed(seed)                                  # the same in every process
         self.chance = chance_on(accelerator.device, seed + 1_000_003 * (1 + self.rank))   # views: each process its own
+        self.graphs = records_graphs(compile)
         self.source, self.finite = on_device(data, accelerator.device, resident), Finite(accelerator.device)
         trained = [p for p in method.parameters() if p.requires_grad]
         self.model, self.optimizer = accelerator.prepare(method, torch.optim.SGD(trained, **sgd))
         if hasattr(self.model, "broadcast_buffers"): self.model.broadcast_buffers = False  # queues are gathered already: no need to send them from rank 0 at every step
+
+    def __enter__(self): return self
+    def __exit__(self, *error): self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)      # else autocast stays with the method
 
     def batches(self):
         found = epoch_batches(len(self.data), self.batch_size, self.order, self.accumulate, self.rank, self.world)
@@ -163,9 +169,10 @@ def train_step(run, index):
     "Views, loss, gradient, step, moving average: what the method reports of one batch."
     if hasattr(run.method, "start_step"):
         run.method.start_step(index)
+    if run.graphs: torch.compiler.cudagraph_mark_step_begin()
     with run.accelerator.accumulate(run.model):
         views = run.method.views(run.source.batch(index, run.accelerator.device), run.chance)
-        apart = run.world == 1 and getattr(run.method, "apart", False)      # several processes add gradients up in one backward pass only
+        apart = run.world == 1 and not run.graphs and getattr(run.method, "apart", False)      # several processes, and recorded graphs, want one backward pass
         found = run.model(views, run.accelerator.backward) if apart else run.model(views)
         if bad := run.finite(found):                # on the CPU before it reaches the weights
             run.optimizer.zero_grad()
@@ -313,13 +320,20 @@ def check_size(clips, batch_size, accumulate, world):
                             f"{world} processes). {remedy}")
 
 # %% ../../nbs/train/01_pretrain.ipynb #c046
-def explain(error, run, epoch, rate):
-    "What to tell about a loss that is not a number."
-    kept = f" The checkpoint of epoch {epoch - 1} in {run.out} is untouched." if run.out and run.history else ""
-    return NonFiniteLoss(f"epoch {epoch}: the loss is no longer a number ({error}). Try a lower lr (now {rate:g}), "
-                         f"mixed_precision='no' (now {run.settings['mixed_precision']!r}), or look for NaN in the data.{kept}")
+def as_written(compile):
+    "A block in which compiled networks run as they are written: to measure them, without compiling them once more."
+    return torch.compiler.set_stance("force_eager") if compile else nullcontext()
 
 # %% ../../nbs/train/01_pretrain.ipynb #c047
+def explain(error, run, epoch, rate):
+    "What to tell about a loss that is not a number, or a network that is dead."
+    kept = f" The checkpoint of epoch {epoch - 1} in {run.out} is untouched." if run.out and run.history else ""
+    spoilt = " The weights in memory have made the bad step: build the method anew, or go on from a checkpoint." if run.finite.late else ""
+    what = str(error) if isinstance(error, DeadRows) else f"the loss is no longer a number ({error})"
+    return NonFiniteLoss(f"epoch {epoch}: {what}. Try a lower lr (now {rate:g}), "
+                         f"mixed_precision='no' (now {run.settings['mixed_precision']!r}), or look for NaN in the data.{kept}{spoilt}")
+
+# %% ../../nbs/train/01_pretrain.ipynb #c048
 def pretrain(
     method,                   # an encoder with its heads, loss and views: see skelnb.methods
     data,                     # SkeletonData to train on; its labels are not used
@@ -342,30 +356,30 @@ def pretrain(
 ):                            # history: one dict per epoch
     "Train `method`: the same loop in a notebook, a terminal and under `accelerate launch`. Stopped at any moment, it goes on to the same numbers."
     check_plan(epochs, batch_size, accumulate, mixed_precision)
+    if accumulate > 1 and records_graphs(compile): raise PretrainError(f"compile={compile!r} records CUDA graphs, which do not keep gradients from batch to batch: use compile=True, or accumulate=1")
     out = output_folder(out) if out is not None else None
     accelerator = make_accelerator(mixed_precision, accumulate, device)
     if accelerator.device.type == "cpu": keep_memory()
     check_started()
     check_size(len(data), batch_size, accumulate, accelerator.num_processes)
     check_queue(method, batch_size, accelerator.num_processes)
-    run = Run(method, data, out, seed, batch_size, accelerator, accumulate, dict(lr=lr, momentum=momentum, weight_decay=weight_decay),
-              resident, lr_steps=list(lr_steps), mixed_precision=mixed_precision)
-    if state := find_state(out, resume, run.settings, epochs):
-        run.load(state)
     measure = knn_monitor(**monitor) if isinstance(monitor, dict) else monitor
-    with Progress(epochs, len(run.history), progress and accelerator.is_main_process) as show, compiled(method, compile):
-        for epoch in range(len(run.history) + 1, epochs + 1):
-            begin, rate = time.time(), learning_rate(epoch, lr, lr_steps)
-            try:
-                row = {"epoch": epoch, **train_epoch(run, epoch, rate, show.step), "lr": rate}
-            except NonFiniteLoss as error:
-                raise explain(error, run, epoch, rate) from None
-            if measure and (epoch % monitor_every == 0 or epoch == epochs):
-                row.update(measure(method, epoch))
-            run.history.append({**row, "seconds": round(time.time() - begin, 3)})
-            run.save(best_by)
-            show.epoch(run.history)
-    if out and accelerator.is_main_process:
-        run.save_encoders("last", "last epoch")
-    accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)       # leave the method as it came
+    with Run(method, data, out, seed, batch_size, accelerator, accumulate, dict(lr=lr, momentum=momentum, weight_decay=weight_decay),
+             resident, compile, lr_steps=list(lr_steps), mixed_precision=mixed_precision) as run:
+        if state := find_state(out, resume, run.settings, epochs):
+            run.load(state)
+        with Progress(epochs, len(run.history), progress and accelerator.is_main_process) as show, compiled(method, compile):
+            for epoch in range(len(run.history) + 1, epochs + 1):
+                begin, rate = time.time(), learning_rate(epoch, lr, lr_steps)
+                try:
+                    row = {"epoch": epoch, **train_epoch(run, epoch, rate, show.step), "lr": rate}
+                except (NonFiniteLoss, DeadRows) as error:
+                    raise explain(error, run, epoch, rate) from None
+                if measure and (epoch % monitor_every == 0 or epoch == epochs):
+                    with as_written(compile): row.update(measure(method, epoch))
+                run.history.append({**row, "seconds": round(time.time() - begin, 3)})
+                run.save(best_by)
+                show.epoch(run.history)
+        if out and accelerator.is_main_process:
+            run.save_encoders("last", "last epoch")
     return run.history

@@ -12,6 +12,7 @@ import time
 import torch
 from torch import distributed, nn
 from ..methods.queue import queue_length
+from .device import chance_on, on_device
 
 # %% ../../nbs/train/04_scale.ipynb #c010
 class ScaleError(ValueError):
@@ -164,7 +165,7 @@ def measure_step(
     "How long one process takes for one step without sending anything: views, forward, backward, SGD."
     method = copy.deepcopy(method).to(device).train()
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.)
-    generator, found = torch.Generator().manual_seed(0), []
+    generator, data, found = chance_on(device, 0), on_device(data, device), []
     def now():
         if torch.device(device).type == "cuda": torch.cuda.synchronize()
         return time.perf_counter()

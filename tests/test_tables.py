@@ -1,17 +1,20 @@
 """The papers' tables: every row is a trial or a quotation, on every set; and at the papers' scale each kind of them is walked for an epoch."""
 
 import json
+import pathlib
+import re
 import shlex
 
 import numpy as np
 import pytest
 
 from skelnb.data import prepare
+from skelnb.data.dataset import PROTOCOLS
 from skelnb.data.synthetic import synthesize
 from skelnb.evaluate import experiment
 from skelnb.evaluate.experiment import CONTROLS, ExperimentError, digest, run, stored, trial_file
-from skelnb.evaluate.tables import TABLES, THREE, Row, accuracy, command, controls_of, figure, found_of, frame, table_html, trial_of
-from skelnb.train.recipes import QUEUES, STAGES, Recipe
+from skelnb.evaluate.tables import TABLES, THREE, Row, Table, accuracy, command, commands, conditions, controls_of, figure, found_of, frame, passes_of, table_html, trial_of
+from skelnb.train.recipes import EPOCHS, QUEUES, STAGES, Recipe
 
 SETS = ("synthetic-small", "nw-ucla", "pku1-pairs", "ntu60", "ntu120", "pku1", "pku2")
 every = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
@@ -146,6 +149,60 @@ def test_a_table_of_stored_runs(tmp_path):
 def test_every_table_can_be_drawn_before_anything_has_run(table, tmp_path):
     assert len(frame(table, results=tmp_path)) == len(rows_of(table)) and "<table" in table_html(table, results=tmp_path) and figure(table, results=tmp_path) is not None
     assert shlex.split(command(table)) == ["skelnb", "reproduce", table.name, "--data", "ntu60", "--split", "xsub"]
+
+
+@every
+def test_its_commands_are_understood_by_the_command_line(table):
+    import typer
+    from skelnb.cli import app
+    reproduce, lines = typer.main.get_command(app).commands["reproduce"], commands(table)
+    assert len(lines) == len(table.columns)
+    for line in lines:
+        program, verb, *words = shlex.split(line)
+        asked = reproduce.make_context(verb, words).params
+        assert (program, verb, asked["names"]) == ("skelnb", "reproduce", [table.name]) and asked["data"] in EPOCHS and asked["split"] in PROTOCOLS[asked["data"]], line
+        trials = table.trials(asked["data"], (0,), asked["split"])
+        assert trials and all((t.identity["protocol"] if t.protocol == "transfer" else t.pretext)["split"] == asked["split"] for t in trials)
+
+
+def test_commands_follow_the_columns():
+    pairs = lambda *names: [tuple(shlex.split(line)[4::2]) for line in commands(*map(TABLES.get, names))]
+    assert pairs("acl-1") == [("pku1", "xsub"), ("pku2", "xsub"), ("ntu60", "xsub"), ("ntu60", "xview"), ("ntu120", "xsub"), ("ntu120", "xset")] and pairs("acl-5") == [("pku1", "xsub"), ("pku2", "xsub")]
+    assert pairs("hiclr-3-left", "hiclr-3-right") == [("ntu60", "xsub")] * 2 and pairs("hiclr-5")[-1] == ("pku1", "xsub") and pairs("acl-fig4") == [("ntu60", "xview")]
+    with pytest.raises(ExperimentError, match="mine: no data set and split known for the column 'NTU'"): commands(Table("mine", "", "", ["NTU"], []))
+
+
+def test_the_notebooks_of_tables_print_their_commands():
+    seen = []
+    for path in sorted((pathlib.Path(__file__).resolve().parent.parent / "nbs" / "reproduce").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if "".join(cell["source"]).startswith("print(*commands("):
+                names = re.findall(r'TABLES\["([\w-]+)"\]', "".join(cell["source"])); seen += names
+                assert "".join(cell["outputs"][0]["text"]).split("\n")[:-1] == commands(*map(TABLES.get, names)), path.name
+    assert sorted(seen) == sorted(TABLES)
+
+
+def test_below_a_table_stands_how_ours_were_made(tmp_path):
+    assert passes_of(trial_of(TABLES["hiclr-2"].row("[BA+NA, Mask]"), "synthetic-small")) == 90 and passes_of(trial_of(TABLES["acl-10"].row("0"), "ntu60")) == 240
+    assert conditions(TABLES["acl-1"], "nw-ucla") == "nw-ucla, view1: ST-GCN of width 8, 64 features, 25 frames, 50 epochs = 100 (SkeletonCLR), 200 (CMAL) passes of a clip through the encoders of a stream."
+    assert conditions(TABLES["acl-1"], "nw-ucla", ["raw coordinates"]) == "nw-ucla, view1: 25 frames." and "32 to 64 features" in conditions(TABLES["acl-9"], "synthetic-small")
+    assert "ST-GCN of width 8, BiGRU of width 32, 64 features, 25 frames, 30 to 60 epochs = 120 passes" in conditions(TABLES["acl-2"], "synthetic-small") and 'by the schedule "laptop"' in conditions(TABLES["acl-4"], "synthetic-small")
+    table, said = TABLES["acl-12"], "standardised before the linear layer"
+    for data in ("synthetic-small", "pku1-pairs"): put(tmp_path, trial_of(table.row("(1, 1)"), data), {"joint": {"linear": {"accuracy": .5}}})
+    page = table_html(table, results=tmp_path)
+    assert "ours: pku1-pairs" in page and "pku1-pairs, xsub: ST-GCN of width 8, 64 features, 25 frames, 20 epochs = 80 passes" in page and "30 epochs = 120 passes" in page and "nw-ucla" not in page and said not in page
+    raw = table.row("raw coordinates"); put(tmp_path, trial_of(raw, "pku1-pairs"), {raw.read: {"linear": {"accuracy": .4}}})
+    assert said in table_html(table, results=tmp_path)
+
+
+@pytest.mark.parametrize("control", ["raw", None])
+def test_only_raw_coordinates_are_standardised(control, monkeypatch):
+    "As the note below a table says: by the trial itself."
+    asked = []
+    monkeypatch.setattr(experiment, "frozen", lambda tables, seed, standardise=False, **_: asked.append(standardise))
+    monkeypatch.setattr(experiment, "features", lambda *_, **__: None); monkeypatch.setattr(experiment, "_place", lambda _: ("cpu",))
+    experiment._frozen({"joint": experiment._Raw() if control else object()}, (None, None, None), 0)
+    assert asked == [control == "raw"]
 
 
 # ---- walked

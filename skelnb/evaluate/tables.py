@@ -4,15 +4,17 @@
 __all__ = ['ALL', 'THREE', 'WHOLE', 'SMALL_ENCODERS', 'NAMES', 'SIX', 'SIXTY', 'ACL_1', 'TWO', 'ACL_2', 'SEMI', 'NOTHING',
            'ACL_3', 'NTU4', 'ACL_4', 'PKU', 'OWN', 'ACL_5', 'ACL_6', 'TWELVE', 'ACL_7', 'ACL_8', 'ACL_9', 'ACL_10',
            'ACL_11', 'ACL_12', 'ACL_13', 'ACL_14', 'ACL_F4', 'STREAMS_1', 'HICLR_1', 'HICLR_2', 'XSUB', 'HICLR_3L',
-           'HICLR_3R', 'TRANSFORMER', 'HICLR_4', 'FIVE', 'HICLR_5', 'HICLR_6', 'HICLR_7', 'TABLES', 'Row', 'trial_of',
-           'Table', 'controls_of', 'accuracy', 'found_of', 'frame', 'numbers', 'quoted', 'sixty', 'fused', 'semi_rows',
-           'tuned', 'moved', 'pair', 'width', 'strong', 'command', 'table_html', 'figure']
+           'HICLR_3R', 'TRANSFORMER', 'HICLR_4', 'FIVE', 'HICLR_5', 'HICLR_6', 'HICLR_7', 'TABLES', 'MEASURED_ON',
+           'ENCODER_NAMES', 'Row', 'trial_of', 'Table', 'controls_of', 'accuracy', 'found_of', 'frame', 'numbers',
+           'quoted', 'sixty', 'fused', 'semi_rows', 'tuned', 'moved', 'pair', 'width', 'strong', 'command', 'commands',
+           'passes_of', 'conditions', 'table_html', 'figure']
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c004
 import shlex
 from dataclasses import dataclass, field, replace
+from ..methods.momentum import method_class
 from ..train.recipes import EPOCHS
-from .experiment import SETS, ExperimentError, Trial, stored
+from .experiment import PASSES, SETS, ExperimentError, Trial, stored
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c005
 ALL = ["joint", "motion", "bone"]
@@ -303,11 +305,65 @@ def command(table, data="ntu60", split="xsub"):
     "What an owner of a big set types."
     return shlex.join(["skelnb", "reproduce", table.name, "--data", data, "--split", split])
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c041
+# %% ../../nbs/evaluate/10_tables.ipynb #c039
+MEASURED_ON = {"NTU-60 xsub": ("ntu60", "xsub"), "NTU-60 xview": ("ntu60", "xview"), "NTU-120 xsub": ("ntu120", "xsub"), "NTU-120 xset": ("ntu120", "xset"),
+               "PKU I": ("pku1", "xsub"), "PKU II": ("pku2", "xsub"), "NMI x 100": ("ntu60", "xview")}          # column of a table -> data set, split
+
+def commands(*tables):
+    "What an owner of the big sets types for all columns of the tables, a line each."
+    for t in tables:
+        for c in t.columns:
+            if c not in MEASURED_ON: raise ExperimentError(f"{t.name}: no data set and split known for the column {c!r}; there are: {', '.join(MEASURED_ON)}. Add to skelnb.evaluate.tables.MEASURED_ON")
+    return list(dict.fromkeys(command(t, *MEASURED_ON[c]) for t in tables for c in t.columns))
+
+# %% ../../nbs/evaluate/10_tables.ipynb #c044
+ENCODER_NAMES = {"stgcn": "ST-GCN", "gru": "BiGRU", "dsta": "DSTA-Net", "ctrgcn": "CTR-GCN", "unik": "UNIK"}
+
+def _branches(known): return len(known["settings"]["sets"]) if known["method"] == "hiclr" else None
+
+def passes_of(trial):
+    "How often the pretext run of a trial passes a clip through a stream's encoders; None where nothing is trained."
+    known = trial.pretext["recipe"]
+    if "epochs" not in known["plan"]: return None
+    return known["plan"]["epochs"] * (_branches(known) + 1 if _branches(known) else PASSES[known["method"]])       # HiCLR: a pass for each branch, and the key
+
+def _budget(trials):
+    "'30 to 60 epochs = 120 passes': of trials, with the methods where passes differ; empty where nothing is trained."
+    groups, epochs = {}, [t.pretext["recipe"]["plan"]["epochs"] for t in trials if passes_of(t)]
+    for t in trials:
+        known = t.pretext["recipe"]; branches = _branches(known)
+        if passes_of(t): groups.setdefault(passes_of(t), set()).add(method_class(known["method"]).__name__ + (f" with {branches} branches" if branches not in (None, 3) else ""))
+    told = [str(n) if len(groups) == 1 else f"{n} ({', '.join(sorted(groups[n]))})" for n in sorted(groups)]
+    return epochs and f"{_span(epochs)} epochs = {', '.join(told)} passes of a clip through the encoders of a stream"
+
+def _span(values): return " to ".join(map(str, dict.fromkeys((min(values), max(values)))))
+
+# %% ../../nbs/evaluate/10_tables.ipynb #c045
+def conditions(table, data, labels=None):
+    "How ours are made on a data set, of the rows with these labels (None: all): network, frames, epochs, passes. A sentence."
+    trials = [t for r in [*table.rows, *controls_of(table)] if (labels is None or r.label in labels) and (t := trial_of(r, data)) is not None]
+    known = [t.pretext["recipe"]["settings"] for t in trials if t.control != "raw"]
+    shapes = sorted({(k["encoder"], k.get("width")) for k in known}, key=lambda e: (e[0] != "stgcn", str(e)))
+    said = [ENCODER_NAMES.get(e, e) + (f" of width {w}" if w else "") for e, w in shapes] + ([f"{_span([k['feature_dim'] for k in known])} features"] if known else [])
+    said += [f"{_span([t.pretext['frames'] for t in trials])} frames", _budget(trials)] if trials else []
+    schedules = sorted({t.identity["protocol"]["schedule"] for t in trials if "schedule" in t.identity["protocol"]})
+    if schedules: said.append("then labels by the schedule " + ", ".join(f'"{w}"' for w in schedules))
+    return f"{data}, {SETS[data]['split']}: {', '.join(filter(None, said))}."
+
+# %% ../../nbs/evaluate/10_tables.ipynb #c046
 def _cell(value, sd=None): return "" if value is None or value != value else f"{value:.1f}" + (f" ± {sd:.1f}" if sd is not None and sd == sd else "")
 
-def table_html(table, datasets=("synthetic-small", "nw-ucla"), seeds=(0, 1, 2), results=None):
-    "The table as HTML: what was published on the left, ours on the right, controls below; rows that were only quoted are grey."
+def _notes(table, made):
+    "What stands below a table: how ours were made on each set, what the linear layer gets, the table's own note."
+    shown = {d: list(f.index[f[(d, "mean")].notna()]) for d, f in made.items()}
+    said = [f"Ours, {conditions(table, d, labels)}" for d, labels in shown.items()]
+    if any(label.startswith(NAMES["raw"]) for labels in shown.values() for label in labels):
+        if table.measure == "linear": said.append("Raw coordinates are standardised before the linear layer; features of encoders go in as they are.")
+        if table.measure == "accuracy": said.append("Raw coordinates go into the layer as they are, without standardising.")
+    return [*said, *filter(None, [table.note])]
+
+def table_html(table, datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), seeds=(0, 1, 2), results=None):
+    "The table as HTML: what was published on the left, ours on the right (sets with results), controls below, then how ours were made; rows that were only quoted are grey."
     import html
     made = {d: frame(table, d, seeds, results=results) for d in datasets}
     made = {d: f for d, f in made.items() if f[(d, "mean")].notna().any()}
@@ -321,9 +377,10 @@ def table_html(table, datasets=("synthetic-small", "nw-ucla"), seeds=(0, 1, 2), 
             cells += [_cell(got["mean"], got["sd"]), f"{got['seeds']:.0f}, {got['epochs']:.0f}" if got["mean"] == got["mean"] and got["epochs"] == got["epochs"] and got["epochs"] is not None else ("" if got["mean"] != got["mean"] or got["mean"] is None else f"{got['seeds']:.0f}")]
         colour = "color:#888" if r.method is None else "font-style:italic" if r.control and not r.paper else ""
         lines.append(f'<td style="{style};text-align:left;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}">{c}</td>' for c in cells))
-    return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + (f'<p style="font:13px sans-serif;max-width:60em">{html.escape(table.note)}</p>' if table.note else "")
+    below = "".join(f'<p style="font:13px sans-serif;max-width:60em;margin:4px 0">{html.escape(note)}</p>' for note in _notes(table, made))
+    return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + below
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c042
+# %% ../../nbs/evaluate/10_tables.ipynb #c047
 def _picture(**how):
     "A matplotlib figure that shows itself in a notebook although nobody imported pyplot."
     import io

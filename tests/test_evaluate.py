@@ -107,6 +107,65 @@ def test_bad_data_is_refused_with_its_place():
     with pytest.raises(EvaluationError, match="NaN"): nearest_neighbour(data, Clips())
 
 
+class Headed(nn.Module):
+    "A network with a projector behind its encoder; what it does when called is its own affair."
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.projector = Net(), nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    def forward(self, x): raise RuntimeError("not asked")
+
+
+@pytest.mark.parametrize("name", ["skeletonbyol", "skeletonclr", "crossclr"])
+def test_the_head_is_the_projector_after_the_encoder(name):
+    from skelnb.data.streams import to_stream
+    from skelnb.methods import create_method
+    torch.manual_seed(0)
+    data, streams = Clips(), ("joint", "motion") if name == "crossclr" else ("motion",)
+    encoder = lambda: type("Own", (Net,), {"feature_dim": 6})()
+    method = create_method(name, encoder=encoder, streams=streams, weights="own", projection=5, **({} if name == "skeletonbyol" else {"queue": 8}))
+    online, before = method.pairs["motion"].online, {k: v.clone() for k, v in method.state_dict().items()}
+    modes = [m.training for m in method.modules()]
+    h, z = features(method, data, "motion"), features(method, data, "motion", feature="head", batch_size=7)
+    assert [m.training for m in method.modules()] == modes and all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
+    x = to_stream(torch.as_tensor(data.x), "motion", data.skeleton)
+    online.eval()
+    with torch.no_grad(): by_hand = online.encoder(x), online.projector(online.encoder(x))
+    torch.testing.assert_close(h.x, by_hand[0]); torch.testing.assert_close(z.x, by_hand[1])
+    assert z.x.shape == (40, 5) and (h.feature, z.feature, z.subset([1]).feature, z.normalised().feature) == ("backbone", "head", "head", "head")
+    torch.testing.assert_close(features(online, data, "motion", feature="head").x, z.x)               # the network alone will do
+    r = knn(method, data, data, stream="motion", feature="head", k=5)
+    torch.testing.assert_close(r.scores, knn(None, z, z, k=5).scores)
+    assert r.settings["feature"] == "head" == knn(None, z, z, k=5).settings["feature"] and "feature" not in knn(method, data, data, stream="motion", k=5).settings
+
+
+def test_a_head_is_found_in_any_network_that_has_one_and_hears_who_is_present():
+    class Told(nn.Module):
+        def forward(self, x, present=None): return present.float()
+    data = Clips(M=2); data.present[:20, 1] = False
+    net = Headed(); net.encoder, net.projector = Told(), nn.Linear(2, 3)
+    torch.testing.assert_close(features({"joint": net}, data, feature="head").x, net.projector(torch.as_tensor(data.present).float()).detach())
+
+
+def test_calibrate_reaches_the_norms_of_the_head_where_it_is_asked_to():
+    from skelnb.evaluate import calibrate
+    net = Headed(); net.encoder.norm, norm = nn.Identity(), net.projector[1]              # one norm: each layer before it is fixed
+    calibrate(net, Clips(), batch_size=20, feature="head")
+    net.eval()
+    with torch.no_grad(): inside = torch.cat([net.projector[0](net.encoder(torch.as_tensor(Clips().x[i:i + 20]))) for i in (0, 20)])
+    torch.testing.assert_close(norm.running_mean, inside.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_a_head_that_is_not_there_is_refused_with_advice():
+    data = Clips(); h, z = (features(Headed() if f == "head" else Net(4), data, feature=f) for f in ("backbone", "head"))
+    with pytest.raises(EvaluationError, match=r"\.encoder and \.projector, got Net.*whole method.*feature='backbone'"): features(Net(), data, feature="head")
+    with pytest.raises(EvaluationError, match="'backbone'.*or 'head'.*got 'neck'"): features(Net(), data, feature="neck")
+    with pytest.raises(EvaluationError, match="got 'neck'"): knn(None, blobs(), blobs(), feature="neck")
+    with pytest.raises(EvaluationError, match="there is one for: joint"): features({"joint": Headed()}, data, "bone", feature="head")
+    with pytest.raises(EvaluationError, match="finished table of backbone"): knn(None, h, h, feature="head")
+    with pytest.raises(EvaluationError, match="train holds outputs of the head, test of the backbone"): knn(None, z, h)
+    assert knn(None, blobs(), blobs(), feature="head").settings["feature"] == "head"                  # an unknown table: its owner's word counts
+
+
 def test_majority_is_the_floor():
     a, b = blobs(seed=0), blobs(seed=1)
     top = int(torch.bincount(a.y).argmax())
@@ -178,6 +237,49 @@ def test_knn_is_chunked_and_scale_free_and_cannot_overflow():
     torch.testing.assert_close(one[0], many[0]); assert torch.equal(one[1], many[1])
     torch.testing.assert_close(knn(None, a, b).scores, knn(None, Features(a.x * 7, a.y), Features(b.x * .1, b.y)).scores, atol=1e-5, rtol=1e-4)
     assert knn(None, a, b, temperature=1e-3).scores.isfinite().all()
+
+
+@pytest.mark.parametrize("shift", [0., 1000.])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_knn_agrees_with_scikit_learn(metric, shift):
+    from sklearn.neighbors import KNeighborsClassifier
+    a, b = (blobs(seed=s, spread=3., shift=shift if metric == "euclidean" else 0) for s in (0, 1))
+    x, q = (f.x.double().numpy() for f in (a, b))
+    far = (lambda d: np.exp((1 - d) / .5)) if metric == "cosine" else (lambda d: np.exp(-(d ** 2 - d.min() ** 2) / 2 / 4.))   # weights at the temperatures below
+    theirs = lambda k, weights="uniform": KNeighborsClassifier(k, weights=weights, metric=metric, algorithm="brute").fit(x, a.y).predict_proba(q)
+    answer = lambda p: torch.as_tensor(p.argmax(1))
+    assert torch.equal(knn(None, a, b, k=1, metric=metric).predictions, answer(theirs(1)))
+    plain = knn(None, a, b, k=20, temperature=float("inf"), metric=metric)
+    np.testing.assert_allclose(plain.scores, theirs(20), atol=1e-6); assert torch.equal(plain.predictions, answer(theirs(20)))
+    voted = knn(None, a, b, k=20, temperature=.5 if metric == "cosine" else 4., metric=metric)
+    np.testing.assert_allclose(voted.scores, theirs(20, far), atol=1e-5)
+    assert .3 < voted.accuracy < .97 and voted.settings.get("metric", "cosine") == metric
+
+
+def test_euclidean_neighbours_are_those_of_a_full_sort():
+    a, b = blobs(seed=0, spread=3.), blobs(seed=1, spread=3.)
+    d = ((b.x[:, None].double() - a.x.double()) ** 2).sum(2)
+    s, i = neighbours(b.x, a.x, 9, metric="euclidean", chunk=301)
+    assert torch.equal(i, d.argsort(1)[:, :9])
+    torch.testing.assert_close(s, -d.sort(1).values[:, :9] / 2)
+    own, at = neighbours(a.x, a.x, 1, metric="euclidean")
+    assert torch.equal(at[:, 0], torch.arange(300)) and (own <= 0).all() and own.abs().max() < 1e-9
+    assert knn(None, Features(a.x * 1e15, a.y), Features(b.x * 1e15, b.y), metric="euclidean").scores.isfinite().all()
+    torch.testing.assert_close(knn(None, a.normalised(), b.normalised(), metric="euclidean").scores, knn(None, a, b).scores, atol=1e-4, rtol=0)
+
+
+def test_the_defaults_of_knn_are_cosine_and_backbone():
+    data, net = Clips(), Headed().encoder
+    one, two = knn(net, data, data, k=5), knn(net, data, data, k=5, metric="cosine", feature="backbone")
+    assert torch.equal(one.scores, two.scores) and one.settings == two.settings == {"protocol": "knn", "k": 5, "temperature": .1, "stream": "joint", "bank": 40}
+    unit = nn.functional.normalize(features(net, data).x, dim=1)
+    s, i = (unit @ unit.T).topk(5)
+    assert torch.equal(one.scores, vote(s, torch.as_tensor(data.y)[i], 3))                          # bit for bit
+
+
+def test_knn_refuses_a_metric_it_does_not_know():
+    with pytest.raises(EvaluationError, match="'cosine' or 'euclidean', got 'l2'"): knn(None, blobs(), blobs(), metric="l2")
+    with pytest.raises(EvaluationError, match="'bf16' goes with metric='cosine'"): knn(None, blobs(), blobs(), metric="euclidean", candidates="bf16")
 
 
 def test_knn_refuses_more_neighbours_than_there_are():

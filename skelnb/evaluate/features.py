@@ -28,6 +28,7 @@ class Features:
     names: list = None              # N clip names, if known
     classes: tuple = None           # class names, if known
     stream: str = None              # the stream they were computed on
+    feature: str = None             # "backbone" or "head": which output of the network they are, if known
 
     def __post_init__(self):
         self.x, self.y = torch.as_tensor(self.x).float(), torch.as_tensor(self.y).long()
@@ -39,10 +40,10 @@ class Features:
     def subset(self, index):
         "The rows `index` (indices or mask) as a new table."
         keep = torch.arange(len(self))[torch.as_tensor(np.asarray(index))]
-        return Features(self.x[keep], self.y[keep], None if self.names is None else [self.names[i] for i in keep], self.classes, self.stream)
+        return Features(self.x[keep], self.y[keep], None if self.names is None else [self.names[i] for i in keep], self.classes, self.stream, self.feature)
     def normalised(self):
         "The same table with every row of length 1 (a row of zeros stays zero)."
-        return Features(nn.functional.normalize(self.x, dim=1), self.y, self.names, self.classes, self.stream)
+        return Features(nn.functional.normalize(self.x, dim=1), self.y, self.names, self.classes, self.stream, self.feature)
 
 # %% ../../nbs/evaluate/00_features.ipynb #c013
 def _check_table(f):
@@ -60,16 +61,34 @@ def _check_table(f):
         raise EvaluationError(f"label {int(f.y.max())} does not fit {len(f.classes)} classes (labels count from 0)")
 
 # %% ../../nbs/evaluate/00_features.ipynb #c016
-def pick_encoder(encoder, stream="joint"):
-    "The network for `stream`: `encoder` is a network, a dict {stream: network} or a method with such `.encoders`."
+def pick_encoder(encoder, stream="joint", feature="backbone"):
+    "The network for `stream`: `encoder` is a network, a dict {stream: network} or a method with such `.encoders`. With feature=\"head\" the encoder and the projector behind it, as one network."
     if encoder is None: raise EvaluationError("no encoder given; it can be left out only where train and test are `Features`")
+    _check_feature(feature)
     found, many = encoder, (Mapping, nn.ModuleDict)
-    if isinstance(getattr(encoder, "encoders", None), many): found = encoder.encoders
+    if feature == "head" and isinstance(getattr(encoder, "pairs", None), many): found = encoder.pairs
+    elif isinstance(getattr(encoder, "encoders", None), many): found = encoder.encoders
     if isinstance(found, many):
         if stream not in found: raise EvaluationError(f"no encoder for stream {stream!r}; there is one for: {', '.join(found)}")
         found = found[stream]
     if not callable(found): raise EvaluationError(f"expected a network, a dict of networks or a method, got {type(encoder).__name__}")
-    return found
+    return found if feature == "backbone" else _WithHead(getattr(found, "online", found))
+
+def _check_feature(feature, table=None):
+    "Is there such an output, and may a finished table stand for it?"
+    if feature not in ("backbone", "head"): raise EvaluationError(f"feature is 'backbone' (what the encoder gives) or 'head' (what the projector behind it gives), got {feature!r}")
+    if feature == "head" and table is not None and table.feature == "backbone":
+        raise EvaluationError("feature='head': expected clips or a table of head outputs, got a finished table of backbone outputs; compute it with features(method, data, feature='head')")
+
+class _WithHead(nn.Module):
+    "Encoder and projector of `net` as one network: (n,C,T,V,M) -> (n,P). What else the encoder is told goes through."
+    def __init__(self, net):
+        super().__init__()
+        if not all(callable(getattr(net, part, None)) for part in ("encoder", "projector")):
+            raise EvaluationError(f"feature='head': expected a method, or a network with .encoder and .projector, got {type(net).__name__} without them. Encoders from a file or from "
+                                  "method.encoders have no head: give the whole method, or use feature='backbone'")
+        self.encoder, self.projector = net.encoder, net.projector
+    def forward(self, x, **told): return self.projector(self.encoder(x, **told))
 
 # %% ../../nbs/evaluate/00_features.ipynb #c018
 def _place(network):
@@ -91,6 +110,7 @@ def _evaluating(network, device):
 # %% ../../nbs/evaluate/00_features.ipynb #c019
 def _takes_present(network):
     "Does the network want to know which persons are there?"
+    if isinstance(network, _WithHead): network = network.encoder
     call = network.forward if isinstance(network, nn.Module) else network
     try: return "present" in inspect.signature(call).parameters
     except (TypeError, ValueError): return False
@@ -116,12 +136,13 @@ def features(encoder,                # network, dict {stream: network} or method
              device=None,            # where to compute; default: where the encoder is
              progress=False,         # show a bar
              precision="float32",    # "bf16": products and convolutions in bfloat16 (autocast), faster and rounded: rows differ by some 1e-2 of their length
+             feature="backbone",     # "head": what the projector behind the encoder gives, of a method or a network with .encoder and .projector
 ) -> Features:
     "The raw outputs of the frozen encoder for every clip of `data`, without augmentation (eval mode, no gradient)."
-    if isinstance(data, Features): return data
+    if isinstance(data, Features): _check_feature(feature, data); return data
     if len(data) == 0: raise EvaluationError("the data set is empty: no clip to compute features of; check the split or the filter before")
     if precision not in ("float32", "bf16"): raise EvaluationError(f"precision is 'float32' or 'bf16', got {precision!r}")
-    network = pick_encoder(encoder, stream)
+    network = pick_encoder(encoder, stream, feature)
     home, dtype = _place(network); device = torch.device(device) if device else home
     batch_size = batch_size or (64 if device.type == "cpu" else 256)
     present = getattr(data, "present", None) if _takes_present(network) else None
@@ -133,7 +154,7 @@ def features(encoder,                # network, dict {stream: network} or method
             extra = {} if present is None else {"present": torch.as_tensor(np.asarray(present[index]), device=device)}
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"): h = network(x, **extra)
             rows.append(_check_rows(h, len(index)).float().cpu())
-    return Features(torch.cat(rows), torch.as_tensor(np.asarray(data.y)), _clip_names(data), data.classes, stream)
+    return Features(torch.cat(rows), torch.as_tensor(np.asarray(data.y)), _clip_names(data), data.classes, stream, feature)
 
 # %% ../../nbs/evaluate/00_features.ipynb #c022
 def _check_rows(rows, n):
@@ -149,9 +170,10 @@ def calibrate(
     encoder,                # network, dict {stream: network} or method; changed in place
     data,                   # SkeletonData: training clips, without labels being looked at
     stream="joint", batch_size=256, device=None,
+    feature="backbone",     # "head": the norms of the projector behind the encoder measure too, as for `features`
 ):                          # `encoder`
     "Let the batch norms of a network that was never trained measure the data, so that an untrained baseline is not crippled by eval mode."
-    network = pick_encoder(encoder, stream)
+    network = pick_encoder(encoder, stream, feature)
     home, dtype = _place(network); device = torch.device(device) if device else home
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momentum = [m.momentum for m in norms]
@@ -311,9 +333,10 @@ def majority(train, test) -> Result:
     return Result(share.expand(len(t), C).clone(), t, names=names, classes=classes, settings={"protocol": "majority"})
 
 # %% ../../nbs/evaluate/00_features.ipynb #c043
-def feature_pair(encoder, train, test, stream="joint", batch_size=None, device=None, progress=False):
+def feature_pair(encoder, train, test, stream="joint", batch_size=None, device=None, progress=False, feature="backbone"):
     "Features of `train` and `test`, checked against each other, and the number of classes."
-    a, b = (features(encoder, d, stream, batch_size, device, progress) for d in (train, test))
+    a, b = (features(encoder, d, stream, batch_size, device, progress, feature=feature) for d in (train, test))
+    if a.feature and b.feature and a.feature != b.feature: raise EvaluationError(f"train holds outputs of the {a.feature}, test of the {b.feature}; compute both with the same feature=")
     if a.x.shape[1] != b.x.shape[1]:
         raise EvaluationError(f"train and test features differ in width: {a.x.shape[1]} and {b.x.shape[1]}; compute both with the same encoder")
     if a.classes is not None and b.classes is not None and list(a.classes) != list(b.classes):

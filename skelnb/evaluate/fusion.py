@@ -128,7 +128,7 @@ def _answer(results, scores, history, best, used, choose_on, form):
 def stream_features(encoder,            # a method, dict {stream: network}; or one network for all `streams`
                     data,               # SkeletonData; a dict or list of Features is returned as a dict
                     streams=None,       # None: those there is an encoder for
-                    **kw,               # batch_size, device, progress, precision: see `features`
+                    **kw,               # batch_size, device, progress, precision, feature: see `features`
 ) -> dict:                              # {stream: Features}
     "Features of every stream of the same clips."
     if isinstance(data, Features): return {data.stream or "part 1": data}
@@ -149,7 +149,8 @@ def side_by_side(tables,               # {stream: Features}, or a list of Featur
     tables = _named(tables, "tables of features"); _same_clips(tables)
     w = _weights(weights, tables); total = sum(w.values()); first = next(iter(tables.values()))
     x = torch.cat([(w[s] / total) ** .5 * nn.functional.normalize(t.x, dim=1) for s, t in tables.items()], 1)
-    return Features(x, first.y, next((t.names for t in tables.values() if t.names is not None), None), first.classes, "+".join(tables))
+    return Features(x, first.y, next((t.names for t in tables.values() if t.names is not None), None), first.classes, "+".join(tables),
+                    first.feature if len({t.feature for t in tables.values()}) == 1 else None)
 
 # %% ../../nbs/evaluate/07_fusion.ipynb #c027
 class Heads(nn.Module):

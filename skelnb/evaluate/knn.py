@@ -28,14 +28,17 @@ def neighbours(query,          # (N,D) features
                k=20,           # how many
                chunk=2 ** 24,  # similarities held at a time: bounds the memory
                candidates="float32",   # "bf16": products in bfloat16 first, then the best few of each row and every doubtful row in float32: the same neighbours
+               metric="cosine",        # "euclidean": minus half the squared distance of the rows as they are, in float64
 ) -> tuple:
-    "Cosine similarity (N,k) and place in the bank (N,k) of the k nearest rows, nearest first. Between equal rows the order of the sorting decides."
-    return _neighbours(query, bank, k, chunk, candidates)[:2]
+    "Similarity (N,k) and place in the bank (N,k) of the k nearest rows, nearest first. Between equal rows the order of the sorting decides."
+    return _neighbours(query, bank, k, chunk, candidates, metric)[:2]
 
-def _neighbours(query, bank, k, chunk, candidates):
+def _neighbours(query, bank, k, chunk, candidates, metric="cosine"):
     "Similarities, places, and the share of rows that were computed a second time (None: no row could be)."
     if not 1 <= k <= len(bank): raise EvaluationError(f"k={k}, but the bank holds {len(bank)} clips: choose k from 1 to {len(bank)}")
     if candidates not in ("float32", "bf16"): raise EvaluationError(f"candidates is 'float32' or 'bf16', got {candidates!r}")
+    if metric not in ("cosine", "euclidean"): raise EvaluationError(f"metric is 'cosine' or 'euclidean', got {metric!r}")
+    if metric == "euclidean": return *_by_distance(query, bank, k, chunk, candidates), None
     query, bank = (torch.nn.functional.normalize(torch.as_tensor(t), dim=1) for t in (query, bank))
     step = max(1, chunk // len(bank))
     if candidates == "float32" or k + _SPARE >= len(bank): return *_exact(query, bank, k, step), None
@@ -48,7 +51,17 @@ def _exact(query, bank, k, step):
     parts = [_largest(rows @ bank.T, k) for rows in query.split(step)]
     return torch.cat([v for v, _ in parts]), torch.cat([i for _, i in parts])
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c011
+# %% ../../nbs/evaluate/01_knn.ipynb #c012
+def _by_distance(query, bank, k, chunk, candidates):
+    "Minus half the squared Euclidean distance (N,k), float64, and places (N,k) of the k nearest rows."
+    if candidates != "float32": raise EvaluationError("candidates='bf16' goes with metric='cosine': what it proves holds for rows of length 1; leave it out with 'euclidean'")
+    query, bank = (torch.as_tensor(t).double() for t in (query, bank))
+    middle = bank.mean(0); query, bank = query - middle, bank - middle
+    half = lambda rows: rows.square().sum(1, keepdim=True) / 2
+    value, index = _exact(torch.cat([query, torch.ones_like(query[:, :1])], 1), torch.cat([bank, -half(bank)], 1), k, max(1, chunk // len(bank)))
+    return (value - half(query)).clamp(max=0), index
+
+# %% ../../nbs/evaluate/01_knn.ipynb #c013
 _SPARE, _FINE = 20, 31         # candidates a row beside the k; axes that are carried by two bf16 numbers
 
 def _in_bf16(x, axes):
@@ -66,7 +79,7 @@ def _sums_in_float32():
     try: flags.allow_bf16_reduced_precision_reduction = False; yield
     finally: flags.allow_bf16_reduced_precision_reduction = before
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c012
+# %% ../../nbs/evaluate/01_knn.ipynb #c014
 @_sums_in_float32()
 def _by_candidates(query, bank, k, step):
     "As `_exact`, and sure (N,): True where no row outside the candidates can belong to the k nearest."
@@ -87,23 +100,25 @@ def _by_candidates(query, bank, k, step):
         found.append((value, at.gather(1, order), value[:, -1] + asked[:, -1] > best_out + bound))
     return tuple(torch.cat(part) for part in zip(*found))
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c014
-def vote(similarity,           # (N,k) cosines
+# %% ../../nbs/evaluate/01_knn.ipynb #c016
+def vote(similarity,           # (N,k) cosines, or minus half the squared distances
          labels,               # (N,k) int64 labels of the neighbours
          n_classes,            # C
-         temperature=.1,       # small: the nearest decide; large: every neighbour counts the same
+         temperature=.1,       # small: the nearest decide; large: every neighbour counts the same (exactly so: math.inf)
 ) -> torch.Tensor:
     "(N,C) share of the vote: neighbour i has weight exp(s_i / temperature), the weights of a row sum to 1."
     if not temperature > 0: raise EvaluationError(f"temperature must be above 0, got {temperature}")
     weight = (similarity / temperature).softmax(1)              # = exp(s/t) up to a factor common to the row; cannot overflow
     return weight.new_zeros(len(weight), n_classes).scatter_add_(1, labels, weight)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c017
+# %% ../../nbs/evaluate/01_knn.ipynb #c020
 def knn(encoder,               # network, dict {stream: network} or method; None where train and test are Features
         train,                 # SkeletonData or Features: the bank
         test,                  # SkeletonData or Features: who asks
         *, k=20,               # neighbours that vote
-        temperature=.1,        # of the weights exp(cosine / temperature)
+        temperature=.1,        # of the weights exp(similarity / temperature); math.inf: a plain count
+        metric="cosine",       # of rows of length 1; "euclidean": rows as they are, the similarity is minus half the squared distance
+        feature="backbone",    # "head": what the projector behind the encoder gives, see `features`
         stream="joint",        # what the encoder is shown
         val=None,              # not used: nothing is chosen (one signature for all protocols)
         seed=0,                # of the shuffle, where `drop_last` is given
@@ -111,18 +126,19 @@ def knn(encoder,               # network, dict {stream: network} or method; None
         batch_size=None, device=None, progress=False,
         candidates="float32",  # as in `neighbours`; "bf16": faster, the same neighbours
 ) -> Result:
-    "Weighted k-nearest-neighbour accuracy on L2-normalised features (Wu et al. 2018; ACL, Table I: k=20)."
-    a, b, C = feature_pair(encoder, train, test, stream, batch_size, device, progress)
+    "Weighted k-nearest-neighbour accuracy, by default on L2-normalised features of the backbone (Wu et al. 2018; ACL, Table I: k=20)."
+    a, b, C = feature_pair(encoder, train, test, stream, batch_size, device, progress, feature)
     if drop_last:
         keep = len(a) // drop_last * drop_last
         a = a.subset(torch.randperm(len(a), generator=torch.Generator().manual_seed(seed))[:keep]) if keep else a
     bank, query = (f.x.to(device or "cpu") for f in (a, b))
-    similarity, index, again = _neighbours(query, bank, k, 2 ** 24, candidates)
+    similarity, index, again = _neighbours(query, bank, k, 2 ** 24, candidates, metric)
     scores = vote(similarity, a.y.to(index.device)[index], C, temperature)
-    return Result(scores, b.y, names=b.names, classes=b.classes,
-                  settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": a.stream or stream, "bank": len(a)} | ({} if again is None else {"recomputed": again}))
+    told = {"metric": metric, "feature": a.feature or b.feature or feature, "recomputed": again}                    # said where they are not the usual
+    return Result(scores, b.y, names=b.names, classes=b.classes, settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": a.stream or stream, "bank": len(a)}
+                  | {name: value for name, value in told.items() if value not in ("cosine", "backbone", None)})
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c020
+# %% ../../nbs/evaluate/01_knn.ipynb #c023
 def _flat(data, start, stop, stream):
     "Rows start..stop of `data` as (n, D) float32."
     if isinstance(data, Features): return data.x[start:stop]
@@ -134,7 +150,7 @@ def _blocks(data, budget, stream):
     width = _flat(data, 0, 1, stream).shape[1]; step = max(1, budget // width)
     for start in range(0, len(data), step): yield start, _flat(data, start, min(start + step, len(data)), stream)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c021
+# %% ../../nbs/evaluate/01_knn.ipynb #c024
 def nearest_neighbour(train,            # SkeletonData or Features
                       test,             # SkeletonData or Features
                       *, stream="joint",

@@ -401,38 +401,51 @@ def _numbers(text, option):
 
 # %% ../nbs/99_cli.ipynb #c024
 @app.command()
-def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 ... acl-14, acl-fig4, hiclr-1 ... hiclr-7, all, or ledger (default: say what there is)")] = None,
-              data: Annotated[str, typer.Option(help="synthetic-small, nw-ucla, pku1-pairs; ntu60, ntu120, pku1, pku2: the papers' settings")] = "synthetic-small",
+def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 ... acl-14, acl-fig4, hiclr-1 ... hiclr-7, all; ledger: judge the claims (default: say what there is)")] = None,
+              data: Annotated[Optional[str], typer.Option(help="synthetic-small, nw-ucla, pku1-pairs; ntu60, ntu120, pku1, pku2: the papers' settings (default: synthetic-small; of the ledger, all)")] = None,
               split: Annotated[Optional[str], typer.Option(help="xsub, xview, ... (default: the set's usual one)")] = None,
               seeds: Annotated[str, typer.Option(help="one run for each")] = "0,1,2",
-              jobs: Annotated[int, typer.Option(help="runs side by side; each gets its share of the cores")] = 1,
+              jobs: Annotated[Optional[int], typer.Option(help="runs side by side; each gets its share of the cores (default: 1; of a cluster, what it has room for)")] = None,
               backend: Annotated[str, typer.Option(help="of joblib: loky (processes here), dask, ray (a cluster)")] = "loky",
+              address: Annotated[Optional[str], typer.Option(help="of the cluster: tcp://HOST:8786 for dask, auto for ray (default: what the environment says, else this machine)")] = None,
               device: Annotated[Optional[str], typer.Option(help="cpu, cuda:0, ... (default: a GPU if there is one)")] = None,
               epochs: Annotated[Optional[int], typer.Option(help="fewer, to try it out; kept apart from full runs")] = None,
               table: Annotated[bool, typer.Option("--table", help="only print what is there")] = False):
     """Run what is missing of the papers' tables, and print them: each run is one small file in data/results/trials; killed and started again, it goes on.
 
     Example: skelnb reproduce acl-10 hiclr-2 --jobs 2
-    At the papers' scale, after skelnb prepare ntu60: skelnb reproduce acl-6 --data ntu60 --split xsub
+    At the papers' scale, after skelnb prepare ntu60: skelnb reproduce acl-6 ledger --data ntu60 --split xsub
     """
-    seeds = _numbers(seeds, "--seeds")
-    if not names: return _overview(data, seeds, split)
-    if names == ["ledger"]: return _ledger()
+    seeds, some = _numbers(seeds, "--seeds"), data or "synthetic-small"
+    if not names: return _overview(some, seeds, split)
     from skelnb.evaluate.experiment import run
     from skelnb.evaluate.tables import frame
-    tables = _tables(names)
+    judged = "ledger" in names and _judged(data, split, epochs)
+    tables = _tables([name for name in names if name != "ledger"])
     more = {"epochs": epochs} if epochs else {}
-    trials = [t for table_ in tables for t in table_.trials(data, seeds, split, **more)]
-    failed = [] if table else run(trials, jobs, device=device, backend=backend)
-    for t in tables: print(f"\n{t.source}: {t.title}\n{frame(t, data, seeds, split, **more).to_string(na_rep='', float_format='{:.1f}'.format)}\n{t.note}")
+    trials = [t for table_ in tables for t in table_.trials(some, seeds, split, **more)]
+    failed = [] if table else run(trials, jobs, device=device, backend=backend, address=address)
+    for t in tables: print(f"\n{t.source}: {t.title}\n{frame(t, some, seeds, split, **more).to_string(na_rep='', float_format='{:.1f}'.format)}\n{t.note}")
+    if judged: _ledger(judged, seeds, split, table)
     if failed: raise ValueError(f"{len(failed)} of {len(trials)} runs failed; the first: {failed[0]}")
 
-def _ledger():
-    "Judge all claims again and say how they stand."
-    from skelnb.evaluate.ledger import write_ledger
-    for c in write_ledger(): print(f"{c['id']:12} {c['data']:16} {c['effect']:+6.1f} [{c['interval'][0]:+.1f}, {c['interval'][1]:+.1f}]  {c['verdict']:14} {c['claim']}")
+# %% ../nbs/99_cli.ipynb #c025
+def _judged(data, split, epochs):
+    "The sets that the ledger is asked about; what it cannot be asked is told before anything runs."
+    from skelnb.evaluate.ledger import JUDGED, measured_on
+    if epochs: raise ValueError("the ledger judges full runs; leave --epochs away, or ledger")
+    if split and not data: raise ValueError("the ledger's --split belongs to one set; name it with --data")
+    if data: measured_on(data)
+    return [data] if data else JUDGED
 
-# %% ../nbs/99_cli.ipynb #c026
+def _ledger(datasets, seeds, split, stored):
+    "Judge all claims on these sets again, or read what was judged, and say how they stand."
+    from skelnb.evaluate.ledger import measured_on, read_ledger, write_ledger
+    asked = [measured_on(d, split) for d in datasets]
+    lines = [line for line in read_ledger() if line["data"] in asked] if stored else write_ledger(datasets, seeds=seeds, split=split)
+    for c in lines: print(f"{c['id']:12} {c['data']:16} {c['effect']:+6.1f} [{c['interval'][0]:+.1f}, {c['interval'][1]:+.1f}]  {c['verdict']:14} {c['claim']}")
+
+# %% ../nbs/99_cli.ipynb #c027
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>skelnb demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}}
@@ -456,7 +469,7 @@ def curve_svg(history, width=640, height=180):
             f'<polyline fill="none" stroke="#0072b2" stroke-width="2" points="{" ".join(at(i, v) for i, v in enumerate(loss))}"/>'
             + text(4, 24, f"{high:.2f}") + text(4, height - 28, f"{low:.2f}") + text(50, height - 6, f"loss, epochs 1 to {len(loss)}") + "</svg>")
 
-# %% ../nbs/99_cli.ipynb #c027
+# %% ../nbs/99_cli.ipynb #c028
 def demo_page(result, history, player_html, explorer_html):
     "The demo's one HTML page as text; `result` is what `demo` also writes as JSON."
     rows = [("k nearest neighbours, accuracy", "knn"), ("linear classifier, accuracy (last epoch)", "linear_last"), ("clusters against actions, NMI", "nmi")]
@@ -471,7 +484,7 @@ def demo_page(result, history, player_html, explorer_html):
             "is chosen to train in a minute: results on real recordings with ST-GCN stand in the README.")
     return _PAGE.format(intro=intro, player=player_html, table=table, note=note, curve=curve_svg(history), explorer=explorer_html)
 
-# %% ../nbs/99_cli.ipynb #c028
+# %% ../nbs/99_cli.ipynb #c029
 def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
     "Train CMAL with the quick encoder and measure it; returns the result dict, the history, the trained encoder and the split."
     import copy
@@ -489,7 +502,7 @@ def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
                   trained=scores(model.encoders["joint"], train, test, seed=seed), nearest_neighbour=nearest_neighbour(train, test).accuracy)
     return result, history, model.encoders["joint"], train, test
 
-# %% ../nbs/99_cli.ipynb #c029
+# %% ../nbs/99_cli.ipynb #c030
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weights and the scores")] = Path("skelnb-demo"),
          epochs: Annotated[int, typer.Option(help="epochs of CMAL")] = 60, seed: Annotated[int, typer.Option()] = 0):
@@ -513,7 +526,7 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weight
     for who in ("untrained", "calibrated", "trained"): print(f"{who:10s} " + "  ".join(f"{k} {100 * v:.1f} %" for k, v in result[who].items()))
     print(f"open {out / 'index.html'}")
 
-# %% ../nbs/99_cli.ipynb #c031
+# %% ../nbs/99_cli.ipynb #c032
 def examine():
     "What the doctor finds on this machine, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
     import importlib.metadata as im, platform, shutil
@@ -531,7 +544,7 @@ def examine():
     found.append(("ok" if prepared else "note", "prepared sets: " + (", ".join(prepared) or "none yet; the embedded ones are made on first use")))
     return found
 
-# %% ../nbs/99_cli.ipynb #c032
+# %% ../nbs/99_cli.ipynb #c033
 @app.command()
 def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder to look into (default: the installation)")] = None):
     """Say what is installed and prepared; or, given a folder, which recordings lie in it, what is missing, and what to do next.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skelnb.evaluate.experiment import ExperimentError, pack, pack_labels, trial_file
-from skelnb.evaluate.ledger import CLAIMS, COLOURS, Claim, effects, evidence, judge, ledger_html, nmi, published, read_ledger, resample, rows_of, share_right, trials_of, verdict, write_ledger
+from skelnb.evaluate.ledger import CLAIMS, COLOURS, JUDGED, Claim, asked, effects, evidence, judge, ledger_html, nmi, published, read_ledger, resample, rows_of, share_right, trials_of, verdict, write_ledger
 from skelnb.evaluate.tables import TABLES, trial_of
 
 CLAIM = {c.id: c for c in CLAIMS}
@@ -126,16 +126,36 @@ def test_every_claim_speaks_of_rows_that_are_there_and_can_be_run():
     assert len({c.id for c in CLAIMS}) == len(CLAIMS)
     for c in CLAIMS:
         table = TABLES[c.table]
-        where = [d for d in ("synthetic-small", "nw-ucla", "pku1-pairs") if all(trial_of(table.row(label), d) is not None for label in rows_of(c))]
+        where = [d for d in ("synthetic-small", "nw-ucla", "pku1-pairs") if all(trial_of(table.row(label), d) is not None for label in rows_of(asked(c, d)))]
         assert where, c.id
-        for label in rows_of(c):
+        rows = rows_of(asked(c, where[0]))
+        for label in rows:
             row = table.row(label)
             assert row.method is not None and (c.read is None or c.read in ("joint", "motion", "bone")), (c.id, label)
             streams = trial_of(row, where[0]).pretext["recipe"]["settings"].get("streams", ["joint"])
             assert set((c.read or row.read).split("+")) <= set(streams), (c.id, label)
         trials = trials_of(c, where[0])
-        assert 2 < len(trials) <= 3 * len(rows_of(c)) and len(trials) == len(set(trials)), c.id
+        assert 2 < len(trials) <= 3 * len(rows) and len(trials) == len(set(trials)), c.id
         assert c.pairs and all(a != b for a, b in c.pairs) and c.text and re.match(r"(ACL|HiCLR), (Table|Figure)", c.source), c.id
+
+
+def test_every_claim_can_be_judged_at_the_papers_scale():
+    for c in CLAIMS:
+        where = [d for d in JUDGED[3:] if all(trial_of(TABLES[c.table].row(label), d) is not None for label in rows_of(asked(c, d)))]
+        assert where == (["pku1", "pku2"] if c.id == "14" else ["ntu60", "ntu120", "pku1", "pku2"]), c.id
+
+
+def test_on_two_sets_a_claim_may_speak_of_other_rows():
+    pairs, big = ({t.data for t in trials_of(CLAIM["14"], d)} for d in ("pku1-pairs", "pku1"))
+    assert pairs == {"pku1-pairs", "synthetic-small+pku1-pairs"} and big == {"pku1", "ntu60"}
+    assert rows_of(asked(CLAIM["14"], "pku2")) == ["NTU-60 xsub", "PKU-MMD itself", "no pretext task"] and asked(CLAIM["3"], "pku1") == CLAIM["3"]
+    assert published(CLAIM["14"]) == {"PKU I": 1.0, "PKU II": 2.7}
+
+
+def test_the_best_augmentation_of_a_stream_is_better_than_each_other():
+    found = {}
+    for better, worse in CLAIM["22"].pairs: found.setdefault(tuple(better.split(", ")), set()).add(tuple(worse.split(", ")))
+    assert found == {(s, best): {(s, other) for other in {"Mask", "DAE", "AdaIN"} - {best}} for s, best in (("Joint", "Mask"), ("Bone", "DAE"), ("Motion", "AdaIN"))}
 
 
 PARTLY = {"15": {"NTU-60 xview"}, "17": {"NTU-60 xsub"}, "21": {"NTU-60 xsub"}, "22": {"NTU-60 xview"}}      # where a paper's own numbers say otherwise
@@ -156,10 +176,10 @@ def test_a_row_that_is_not_there_is_told():
 
 # ---- judging stored runs
 
-def put(results, label, seed, table="acl-6", data="synthetic-small", measure="linear", **kept):
+def put(results, label, seed, table="acl-6", data="synthetic-small", measure="linear", split=None, **kept):
     "A stored run of a row with these flags or groups."
     row = TABLES[table].row(label)
-    trial = trial_of(row, data, seed)
+    trial = trial_of(row, data, seed, split)
     file = trial_file(trial, results); file.parent.mkdir(parents=True, exist_ok=True)
     content = json.loads(file.read_text()) if file.exists() else {"trial": trial.identity, "scores": {}}
     if "correct" in kept: part, n = {"accuracy": float(np.mean(kept["correct"])), "correct": pack(kept["correct"])}, len(kept["correct"])
@@ -235,6 +255,31 @@ def test_the_ledger_is_written_read_and_shown(tmp_path, monkeypatch):
     assert page.count("<tr>") == 1 + len(made) and page.count("<svg") == len(made) and all(COLOURS[m["verdict"]] in page and html.escape(m["claim"]) in page for m in made)
     (tmp_path / "ledger.json").write_text(json.dumps([{"id": "6"}, {"id": "6, collapse"}, {"id": "16"}]))
     assert [m["id"] for m in read_ledger([6], tmp_path)] == ["6", "6, collapse"]
+
+
+def test_a_big_set_is_judged_by_its_splits_and_seeds_and_leaves_the_other_lines(tmp_path):
+    def two(a, b, seeds=(0, 1, 2), **where):
+        for s in seeds: put(tmp_path, "SkeletonBYOL", s, correct=some(a, seed=s), **where); put(tmp_path, "SkeletonCLR", s, correct=some(b, seed=9 + s), **where)
+    two(.8, .6); two(.5, .7, data="ntu60"); two(.9, .4, data="ntu60", split="xview"); two(.9, .2, seeds=(3, 4), data="ntu60")
+    short = lambda lines: [(m["id"], m["data"], m["effect"], m["seeds"]) for m in lines]
+    assert short(write_ledger(results=tmp_path, draws=200)) == [("1", "synthetic-small", 20, 3), ("1", "ntu60", -20, 3)] == short(read_ledger(results=tmp_path))
+    assert short(write_ledger(["ntu60"], tmp_path, 200, split="xview")) == [("1", "ntu60 xview", 50, 3)]
+    assert short(read_ledger(results=tmp_path)) == [("1", "synthetic-small", 20, 3), ("1", "ntu60", -20, 3), ("1", "ntu60 xview", 50, 3)]
+    assert short(write_ledger(["ntu60"], tmp_path, 200, seeds=(3, 4), split="xsub")) == [("1", "ntu60", 70, 2)]     # its usual split, said
+    assert short(read_ledger(results=tmp_path)) == [("1", "synthetic-small", 20, 3), ("1", "ntu60", 70, 2), ("1", "ntu60 xview", 50, 3)]
+    trial_file(put(tmp_path, "SkeletonCLR", 0, correct=some(.1)), tmp_path).unlink()
+    write_ledger(["synthetic-small"], tmp_path, 200, seeds=(0,))
+    assert [m["data"] for m in read_ledger(results=tmp_path)] == ["ntu60", "ntu60 xview"]                            # a line whose runs are gone goes
+    with pytest.raises(ExperimentError, match="belongs to one data set; judge one, got 7"): write_ledger(results=tmp_path, split="xview")
+    with pytest.raises(ExperimentError, match="no plan for the data set 'ntu61'"): write_ledger(["ntu61"], results=tmp_path)
+    assert len(read_ledger(results=tmp_path)) == 2
+
+
+def test_transfer_is_judged_at_the_papers_scale(tmp_path):
+    for label, share in (("NTU-60 xsub", .9), ("PKU-MMD itself", .7), ("no pretext task", .4)):
+        for s in range(3): put(tmp_path, label, s, "acl-5", "pku1", "accuracy", correct=some(share, seed=s))
+    line, = write_ledger(results=tmp_path, draws=200)
+    assert (line["id"], line["data"], line["effect"], line["verdict"]) == ("14", "pku1", 20, "holds")
 
 
 def test_text_of_a_claim_is_text_on_the_page():

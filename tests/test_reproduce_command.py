@@ -49,7 +49,9 @@ def test_a_table_is_printed_without_running(command, home):
 
 @pytest.mark.parametrize("words, said", [
     (["acl-21"], "did you mean 'acl-2'"), (["figure"], "There are: acl-1"), (["acl-1", "--seeds", "0;1"], "0,1,2"), (["acl-1", "--seeds", "a"], "expected whole numbers"),
-    (["acl-1", "--data", "ntu61"], "no plan for the data set 'ntu61'"), (["--data", "ntu61"], "no plan"), (["acl-1", "hiclr-99"], "no table 'hiclr-99'")])
+    (["acl-1", "--data", "ntu61"], "no plan for the data set 'ntu61'"), (["--data", "ntu61"], "no plan"), (["acl-1", "hiclr-99"], "no table 'hiclr-99'"), (["ledger", "acl-99"], "no table 'acl-99'"),
+    (["ledger", "--data", "ntu61"], "no plan for the data set 'ntu61'"), (["ledger", "--split", "xview"], "name it with --data"), (["acl-1", "ledger", "--epochs", "1"], "the ledger judges full runs"),
+    (["acl-1", "--address", "tcp://here:1"], "choose the backend 'dask' or 'ray'")])
 def test_a_wrong_word_is_answered(command, words, said):
     done = command(*words)
     assert done.exit_code != 0 and isinstance(done.exception, (ValueError, SystemExit)) and said in str(done.exception) + done.output
@@ -81,3 +83,17 @@ def test_the_ledger_is_judged_again(command, home):
     (home / "results" / "ledger.json").unlink(missing_ok=True)
     done = command("ledger")
     assert done.exit_code == 0 and done.stdout == "" and json.loads((home / "results" / "ledger.json").read_text()) == []
+
+
+def test_data_split_and_seeds_of_the_ledger_count(command, home):
+    from test_ledger import put, some
+    for s, better in ((0, .9), (1, .9), (2, .2)):
+        for label, share in (("SkeletonBYOL", better), ("SkeletonCLR", .5)): put(home / "results", label, s, data="ntu60", split="xview", correct=some(share, seed=s))
+    assert command("ledger").stdout == "" == command("ledger", "--data", "ntu60").stdout
+    found = command("ledger", "--data", "ntu60", "--split", "xview", "--seeds", "0,1")
+    assert found.exit_code == 0 and re.search(r"^1 +ntu60 xview +\+40\.0 .* holds ", found.stdout, re.M), found.output
+    before = (home / "results" / "ledger.json").read_text()
+    both = command("acl-6", "ledger", "--data", "ntu60", "--split", "xview", "--table")                            # the table, and what was judged: nothing anew
+    assert both.exit_code == 0 and both.stdout.index("ACL, Table VI") < both.stdout.index("ntu60 xview") and "+40.0" in both.stdout and (home / "results" / "ledger.json").read_text() == before
+    assert "+16.7" in command("ledger", "--data", "ntu60", "--split", "xview").stdout                              # three seeds
+    (home / "results" / "ledger.json").unlink()

@@ -188,6 +188,7 @@ def pretrain(data: Annotated[str, typer.Argument(help="a set by name (synthetic-
              val: Annotated[float, typer.Option(help="share of the training subjects held out for the monitor; 0: none, no monitor")] = .2,
              mixed_precision: Annotated[Optional[str], typer.Option(help="no or bf16 (default: as the recipe says; no)")] = None,
              compile: Annotated[bool, typer.Option("--compile", help="run the encoders through torch.compile: for long runs on a GPU")] = False,
+             resident: Annotated[str, typer.Option(help="does the set lie on the device? auto, yes, no, half (16-bit floats)")] = "auto",
              out: Annotated[Path, typer.Option(help="run folder; the same command again goes on from its last checkpoint")] = Path("run")):
     """Train an encoder without labels; its weights land in OUT/last.safetensors and OUT/best.safetensors.
 
@@ -201,7 +202,7 @@ def pretrain(data: Annotated[str, typer.Argument(help="a set by name (synthetic-
     changes = {k: v for k, v in given.items() if v is not None} | _changes(sets)
     plan = _recipe(recipe, data, changes) if recipe else _plain_plan(method, data, len(train), changes)
     if recipe: print(plan)
-    plan.run(train, out=out, seed=seed, compile=compile, **({"mixed_precision": mixed_precision} if mixed_precision else {}), monitor=dict(train=train, val=held_out[0]) if held_out else None)
+    plan.run(train, out=out, seed=seed, compile=compile, resident={"yes": True, "no": False}.get(resident, resident), **({"mixed_precision": mixed_precision} if mixed_precision else {}), monitor=dict(train=train, val=held_out[0]) if held_out else None)
     print(f"trained: {out}")
 
 def _plain_plan(method, data, clips, changes):

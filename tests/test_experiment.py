@@ -374,7 +374,7 @@ def test_a_trial_that_fails_is_told_and_stops_no_other(home, done, tmp_path):
     failed = run([bad[0], bad[1], good[0], bad[2], good[1], bad[3], good[2]], results=tmp_path, runs=tmp_path, progress=False)
     assert all(stored(t, tmp_path) for t in good) and not any(stored(t, tmp_path) for t in bad)
     said = "\n".join(failed)
-    for t, word in zip(bad, ("acll", "neighbours", "LossError", "view9")): assert t.hash in said and word in said, said
+    for t, word in zip(bad, ("acll", "neighbours", "NonFiniteLoss", "view9")): assert t.hash in said and word in said, said
     assert stored(good[0], tmp_path)["scores"] == stored(good[0], done[1])["scores"]
     assert run(good, results=tmp_path, runs=tmp_path, progress=False) == []
 

@@ -237,9 +237,9 @@ def kinds(data):
 
 
 def short(r):
-    "The same row with a small network, two clips a step, an epoch of each of its method's stages."
+    "The same row with a small network, as few clips a step as it can do with, an epoch of each of its method's stages."
     stage = STAGES.get(r.method, ("",))[0]
-    more = dict(epochs=1 + bool(stage), **({stage: 1} if stage else {}), batch_size=2, lr=.001, feature_dim=16, projection=8, **ENCODERS[r.encoder], **(dict(queue=4) if r.method in QUEUES else dict(hidden=16)))
+    more = dict(epochs=1 + bool(stage), **({stage: 1} if stage else {}), batch_size=max(2, r.changes.get("k", 0)), lr=.001, feature_dim=16, projection=8, **ENCODERS[r.encoder], **(dict(queue=4) if r.method in QUEUES else dict(hidden=16)))
     if r.protocol not in ("frozen", "fusion"): r = Row(**vars(r) | {"knobs": r.knobs | dict(epochs=1, batch_size=2, lr=.001) | (dict(fraction=.5) if r.protocol == "semi" else {})})
     return r, more
 
@@ -253,7 +253,7 @@ def test_every_kind_of_row_runs_at_the_papers_settings(home, tmp_path, data):
         value, found = accuracy(r, table, data, 0, results=tmp_path, **more)
         assert 0 <= value <= 1 and found["clips"]["train"] == (6 if data == "ntu60" else 4) and found["clips"]["val"] == 0, kind
         assert (found["loss"] == []) == (r.control in ("raw", "untrained")) and np.isfinite(found["loss"]).all(), kind
-        if r.control not in ("raw", "untrained"): assert found["trial"]["recipe"]["plan"]["batch_size"] == 2 and found["trial"]["frames"] == 50
+        if r.control not in ("raw", "untrained"): assert found["trial"]["recipe"]["plan"]["batch_size"] <= 5 and found["trial"]["frames"] == 50
     if data == "ntu60":
         named = {k[:3] for k in asked}
         assert {k[0] for k in asked} == {"skeletonclr", "skeletonbyol", "cmal", "acl", "aimclr", "hiclr", "crossclr"} and {k[1] for k in asked} == set(ENCODERS) and {k[2] for k in asked} == {"frozen", "fusion", "finetune", "semi"} and len(named) > 12 and len(asked) > 80

@@ -12,7 +12,7 @@ import torch
 
 from trial_cases import TINY, clips, home, numbers, tiny  # noqa: F401  (fixtures)
 
-from skelnb.data import load
+from skelnb.data import FolderError, load
 from skelnb.data.streams import to_stream
 from skelnb.evaluate import clusters, experiment, features, finetune, fuse, joint_linear, knn, linear, semi
 from skelnb.evaluate.experiment import ExperimentError, Trial, control_clips, digest, pack, pack_labels, run, stored, subsets, trial_file, unpack, unpack_labels
@@ -377,6 +377,15 @@ def test_a_trial_that_fails_is_told_and_stops_no_other(home, done, tmp_path):
     for t, word in zip(bad, ("acll", "neighbours", "NonFiniteLoss", "view9")): assert t.hash in said and word in said, said
     assert stored(good[0], tmp_path)["scores"] == stored(good[0], done[1])["scores"]
     assert run(good, results=tmp_path, runs=tmp_path, progress=False) == []
+
+
+def test_a_set_that_is_not_prepared_is_told_before_anything_is_trained(home, tmp_path):
+    moved = tiny(streams=["joint"], protocol="transfer", knobs={"to": "pku1-pairs"})
+    assert experiment.sets_of([tiny(), tiny(seed=1), moved]) == [("nw-ucla", 25), ("pku1-pairs", 25)]
+    assert experiment.sets_of([Trial("acl", "synthetic-small+pku1-pairs", protocol="transfer", knobs={"to": "pku1-pairs"})]) == [("pku1-pairs", 25), ("synthetic-small", 25)]
+    for trial in (tiny(frames=21), moved):
+        with pytest.raises(FolderError, match="skelnb prepare .* --frames (21|25)"): run([tiny(control="raw"), trial], results=tmp_path, runs=tmp_path, progress=False)
+        assert not any(tmp_path.iterdir())
 
 
 def test_two_processes_write_the_files_of_one(home, done, tmp_path):

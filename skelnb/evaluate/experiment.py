@@ -4,7 +4,7 @@
 __all__ = ['PASSES', 'SETS', 'CONTROLS', 'TARGET', 'PROTOCOLS', 'FAILURES', 'CLUSTERS', 'ExperimentError', 'budget', 'Trial',
            'target_of', 'digest', 'results_dir', 'trial_file', 'stored', 'pack', 'unpack', 'pack_labels',
            'unpack_labels', 'summary', 'subsets', 'frozen', 'control_clips', 'join', 'parts_of', 'encoders_of',
-           'by_stream', 'work', 'measured', 'about', 'connected', 'run']
+           'by_stream', 'work', 'measured', 'about', 'connected', 'sets_of', 'run']
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c004
 import base64
@@ -342,6 +342,12 @@ def _ray(address, jobs, device):
         if new: ray.shutdown()
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c025
+def sets_of(trials):
+    "{(name, frames)} of the prepared sets that trials read."
+    needed = [p for t in trials for p in (t.pretext, target_of(t))]
+    return sorted({(name, p["frames"]) for p in needed for name in p["recipe"]["data"].split("+")})
+
+# %% ../../nbs/evaluate/09_experiment.ipynb #c026
 def run(
     trials,               # those that have been run are left alone
     jobs=None,            # processes side by side; None: one, and on a cluster as many as it has room for
@@ -352,7 +358,7 @@ def run(
     backend="loky",       # joblib's: "loky", processes here; "dask" or "ray", a cluster; "sequential", this process; or one that you registered
     address=None,         # of the cluster; None: the one at hand, else one of this machine alone
 ) -> list:                # what went wrong, a sentence each
-    "Run what is missing of a grid; killed and started again, it goes on."
+    "Run what is missing of a grid; killed and started again, it goes on. A trial that fails stops no other; FolderError before any begins where a set is not prepared."
     from joblib import Parallel, delayed, parallel_config
     from joblib.parallel import get_active_backend
     from tqdm.auto import tqdm
@@ -360,6 +366,7 @@ def run(
     for t in dict.fromkeys(trials):
         if stored(t, results) is None: groups.setdefault(digest(t.pretext), []).append(t)
     if not groups: return []
+    for name, frames in sets_of(t for group in groups.values() for t in group): load(name, frames=frames)      # one that is not prepared is told now, once
     home, results, runs = (Path(p).expanduser().absolute() for p in (data_dir(), results or results_dir(), runs or data_dir() / "runs"))
     with connected(backend, address, jobs, device) as (jobs, settings), parallel_config(backend=backend, n_jobs=jobs, **settings), tqdm(total=len(groups), unit="run", disable=not progress) as bar:
         threads = None if "OMP_NUM_THREADS" in os.environ or backend in CLUSTERS else max(1, (os.cpu_count() or 1) // jobs)

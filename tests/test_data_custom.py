@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import tarfile
 import time
@@ -193,7 +194,7 @@ def test_labels_from_folders_tables_and_contradictions(good, tmp_path, home):
     src = tmp_path / "side"
     for i in range(12): write(src / f"clip {i}.csv", clip(i))
     pd.DataFrame(dict(file=[f"clip {i}.csv" for i in range(12)], Action=list("uvw") * 4, Performer=["x", "y"] * 6, split=["train"] * 8 + ["test"] * 4)).to_csv(src / "labels.csv", index=False)
-    d = prepared(src, "h"); assert d.classes == ["u", "v", "w"] and d.protocols() == ["file"] and [len(s) for s in d.split("file")] == [8, 4]
+    d = prepared(src, "h"); assert d.classes == ["u", "v", "w"] and d.protocols()[:2] == ["file", "fold=1/2"] and [len(s) for s in d.split("file")] == [8, 4]
     pd.DataFrame(dict(name=names(), label=[i % 3 + 1 for i in range(1, 13)])).to_csv(good / "labels.csv", index=False)       # off by a line
     p = preview(good, guess(good, STICK)); assert any("off by a line" in t for t in p.problems)
     with pytest.raises(DataError, match="off by a line"): prepared(good, "i")
@@ -481,3 +482,104 @@ def test_the_form_does_what_the_calls_do(good, home):
     form.go.click(); assert "name first" in form.said.value and form.data is None and nothing_left(home)
     form.name.value = "mine"; form.go.click()
     same(form.data, prepared(good, "other", units="m")); assert "load(&#x27;mine&#x27;, frames=10)" in form.said.value and len(load("mine", frames=10)) == 12
+
+
+# ---- tables of bare numbers, and the pickles of PYSKL
+
+def bare(path, rows, sep=" "): path.parent.mkdir(parents=True, exist_ok=True); path.write_text("\n".join(sep.join(f"{v:.5f}" for v in r) for r in rows) + "\n")
+
+
+@pytest.mark.parametrize("how", ["xyz", "xyz confidence", "joint", "frame joint", "frame joint confidence"])
+def test_a_row_a_joint_without_names(good, tmp_path, how):
+    "As MSR-Action3D or KARD come: V rows a frame."
+    for i, n in enumerate(names()):
+        x = clip(i)[:, 0]; t, v = np.indices(x.shape[:2]); columns = {"frame": t + 1, "joint": v, "confidence": np.ones_like(t)}
+        before, after = [columns[w] for w in how.split() if w in ("frame", "joint")], [columns["confidence"]] * ("confidence" in how)
+        bare(tmp_path / "stacked" / f"{n}.txt", np.stack([*before, *np.moveaxis(x, -1, 0), *after], -1).reshape(len(x) * V, -1))
+    spec = guess(tmp_path / "stacked", STICK)
+    assert spec.form == "stacked" and spec.pattern and ("confidence" in spec.columns) == ("confidence" in how) and ("joint" in spec.columns) == ("joint" in how)
+    same(prepared(good, "wide"), prepared(tmp_path / "stacked", "stacked"), 1e-5)
+
+
+def test_a_stacked_file_that_breaks_off_is_left_out(tmp_path):
+    for i, n in enumerate(names()): bare(tmp_path / "s" / f"{n}.txt", clip(i).reshape(-1, 3)[:-1 if i == 4 else None])
+    d = prepared(tmp_path / "s")
+    assert len(d) == 11 and "71 rows are no multiple of 6 joints" in str(d.report)
+    bare(tmp_path / "s" / f"{names()[5]}.txt", np.c_[clip(5).reshape(-1, 3), np.ones(72)])
+    assert "4 columns, expected 3" in str(prepared(tmp_path / "s", "again").report)
+
+
+def test_confidences_among_bare_numbers(good, tmp_path):
+    "x y z c of every joint in a row, with Kinect's 0 for a joint that was lost; the same numbers in pixels; two persons of 2-D are no confidences."
+    lost = {}
+    for i, n in enumerate(names()):
+        x = clip(i)[:, 0]; c = np.full((12, V, 1), 2.); c[3:5, 3] = 0; lost[n] = x.copy(); lost[n][3:5, 3] = np.nan
+        write(tmp_path / "kinect" / f"{n}.csv", np.concatenate([np.where(c > 0, x, 9.), c], -1), header=None)
+        write(tmp_path / "same" / f"{n}.csv", lost[n])
+        write(tmp_path / "pixels" / f"{n}.csv", np.concatenate([300 + 100 * x[..., :2], c / 2], -1), header=None)
+        write(tmp_path / "pairs" / f"{n}.csv", np.concatenate([300 + 100 * x[:, :, :2]] * 2, 1), header=None)
+    a, b = prepared(tmp_path / "kinect", "a"), prepared(tmp_path / "same", "b")
+    same(a, b); assert np.allclose(a.meta["confidence"], (2 * 72 - 4) / 72, atol=1e-3)
+    spec = guess(tmp_path / "pixels", STICK); assert spec.dims == 2 and spec.units == "pixels" and spec.columns["confidence"]
+    spec = guess(tmp_path / "pairs", STICK); assert spec.dims == 2 and len(spec.columns["joints"]) == 2 and not spec.columns["confidence"]
+
+
+def test_a_table_without_a_header_whose_first_columns_are_told(good, tmp_path):
+    "As Florence 3D comes: all clips in one file, clip, subject and label before the joints."
+    rows = [[i + 1, i // 3 % 4 + 1, i % 3 + 1, *frame.ravel()] for i in range(12) for frame in clip(i)]
+    bare(tmp_path / "one" / "all.txt", rows)
+    with pytest.raises(ReadError, match=r"21 columns without names.*header=\["): guess(tmp_path / "one", STICK)
+    for header in (["clip", "subject", "label"], "clip, subject,label"):
+        spec = guess(tmp_path / "one", STICK, header=header); assert spec.header == ["clip", "subject", "label"] and Spec.from_dict(json.loads(json.dumps(spec.to_dict()))).header == spec.header
+    d = prepare_custom(tmp_path / "one", spec, "one", frames=10, progress=False); true = prepared(good, "wide")
+    assert len(d) == 12 and d.meta.subject.nunique() == 4 and np.abs(d.x - true.x[[list(true.meta["name"]).index(n) for n in names()]]).max() < 1e-4
+    with pytest.raises(DataError, match="header: expected a list of names"): guess(tmp_path / "one", STICK, header=[1, 2])
+    with pytest.raises(ReadError, match="has a header of its own"): guess(good, STICK, header=["clip"])
+    with pytest.raises(ReadError, match="has 21 columns, and header= names 22"): guess(tmp_path / "one", STICK, header=list("abcdefghijklmnopqrstuv"))
+
+
+def test_folders_of_pairs_of_people(tmp_path):
+    for i in range(12): write(tmp_path / "sbu" / f"s0{i // 6 + 1}s0{i // 6 + 3}" / f"{i % 3 + 1:02d}" / f"{i:03d}" / "skeleton_pos.txt", clip(i, persons=2), header=None)
+    spec = guess(tmp_path / "sbu", STICK); assert spec.folders == ["subject", "label", ""] and len(spec.columns["joints"]) == 2
+
+
+def test_a_file_of_one_name_in_every_folder(tmp_path):
+    "As FPHA comes: a lone skeleton.txt is taken for a layout, one in every folder is a clip; a README beside them stays out."
+    for i in range(12): write(tmp_path / "f" / f"Subject_{i // 3 + 1}" / ["pour", "open", "shake"][i % 3] / "1" / "skeleton.txt", clip(i), header=None, sep=" ")
+    (tmp_path / "f" / "README.txt").write_text("hello"); (tmp_path / "f" / "Subject_1" / "LICENSE.txt").write_text("you may")
+    spec = guess(tmp_path / "f", STICK); assert spec.folders == ["subject", "label", ""] and len(prepared(tmp_path / "f")) == 12
+    shutil.rmtree(tmp_path / "f" / "Subject_2"); write(tmp_path / "g" / "skeleton.txt", clip(), header=None); (tmp_path / "g" / "README.txt").write_text("hello")
+    with pytest.raises(ReadError, match="holds no file that could be a clip"): guess(tmp_path / "g", STICK)
+
+
+def annotations(n=12, dims=2):
+    kept = [clip(i, T=12 + i, persons=1 + i % 2).transpose(1, 0, 2, 3)[..., :dims] for i in range(n)]
+    return [dict(frame_dir=f"v{i:02d}", label=i % 3, total_frames=x.shape[1], keypoint=x * (100 if dims == 2 else 1), keypoint_score=np.ones(x.shape[:3], np.float16)) for i, x in enumerate(kept)]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_annotations_of_pyskl(tmp_path, dims):
+    made = annotations(dims=dims); made[2]["keypoint_score"][0, 3:5, 4] = 0; (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "mine.pkl").write_bytes(pickle.dumps(dict(split=dict(xsub_train=[a["frame_dir"] for a in made[:8]], xsub_val=[a["frame_dir"] for a in made[8:]]), annotations=made)))
+    spec = guess(tmp_path / "p", STICK); assert spec.form == "annotations" and spec.dims == dims
+    d = prepare_custom(tmp_path / "p", spec, "p", frames=10, progress=False)
+    assert len(d) == 12 and d.classes == ["0", "1", "2"] and d.present.sum(1).tolist() == [1, 2] * 6 and [len(part) for part in d.split("file")] == [8, 4]
+    assert list(d.meta.frames) == [a["total_frames"] for a in made] and d.meta["missing"].iloc[2] > 0 and not d.meta["missing"].drop(index=2).any()
+    (tmp_path / "n").mkdir()
+    for a in made: np.save(tmp_path / "n" / f"{a['frame_dir']}.npy", np.where(a["keypoint_score"][..., None] > 0, a["keypoint"], np.nan).transpose(1, 0, 2, 3))
+    same_numbers = prepared(tmp_path / "n", "n", pattern="v{trial}", axes="TMVC")
+    assert sorted(d.meta["name"]) == [f"mine-{n}" for n in sorted(same_numbers.meta["name"])] == list(d.meta["name"]) and np.abs(d.x - same_numbers.x).max() < 1e-6
+    (tmp_path / "p" / "mine.pkl").write_bytes(pickle.dumps(made)); assert len(prepared(tmp_path / "p", "alone")) == 12
+
+
+@pytest.mark.parametrize("what, said", [(dict(a=1), "something else than annotations"), ([], "something else than annotations"), ([dict(keypoint=[1])], "something else than annotations"),
+                                        ([dict(frame_dir="v", label=0, keypoint=np.zeros((1, 4, 5, 2)))], "5 joints of 2 coordinates, the layout stick6 has 6"), (print, "cannot be read|which no recording needs")])
+def test_pickles_that_are_something_else(tmp_path, home, what, said):
+    (tmp_path / "p").mkdir(); (tmp_path / "p" / "mine.pkl").write_bytes(pickle.dumps(what))
+    with pytest.raises(ReadError, match=said): prepared(tmp_path / "p")
+    assert nothing_left(home)
+
+
+def test_an_annotation_that_does_not_fit_is_named(tmp_path):
+    made = annotations(); made[5]["keypoint_score"] = np.ones((1, 2)); (tmp_path / "p").mkdir(); (tmp_path / "p" / "mine.pkl").write_bytes(pickle.dumps(made))
+    with pytest.raises((ReadError, DataError), match=r"annotation 5 \(v05\): keypoint_score has shape \(1, 2\)"): prepared(tmp_path / "p")

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['NTU_TRAIN_SUBJECTS', 'PROTOCOLS', 'GROUPS', 'FORMAT', 'REAL', 'DataError', 'FolderError', 'SkeletonData', 'factors',
-           'split_of', 'own_rule', 'own_rules', 'atomic_folder', 'checkout_data', 'data_dir', 'from_recordings', 'load']
+           'split_of', 'own_rule', 'own_rules', 'file_rule', 'atomic_folder', 'checkout_data', 'data_dir',
+           'from_recordings', 'load']
 
 # %% ../../nbs/data/04_dataset.ipynb #c008
 from contextlib import contextmanager
@@ -234,14 +235,20 @@ def own_rules(meta):
 # %% ../../nbs/data/04_dataset.ipynb #c022
 _LIKE = dict(ntu=r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", pku1=r"F\d{3}V\d{3}C\d{3}L\d{3}", pku2=r"A\d{3}N\d{3}V\d{3}C\d{3}L\d{3}")
 
+def file_rule(meta):
+    "1 where the column `split` says train (training, train1), else 0; validation (val, dev) is left out, -1, where there is a test."
+    says = meta["split"].astype(str).str.lower(); starts = says.str.startswith
+    return np.where(starts("train"), 1, np.where(starts(("val", "dev")) & starts("test").any(), -1, 0))
+
 def _rules(data):
     "The rules of a `SkeletonData`: {protocol: rule(meta)}. An unknown set whose names are like those of a known one has its rules."
-    if "split" in data.meta: return dict(file=lambda m: m["split"] == "train")          # files without names bring a split of their own
+    said = dict(file=file_rule) if "split" in data.meta else {}                         # files that bring a split of their own
+    if said and "file" not in data.meta: return said
     if data.name in PROTOCOLS: return PROTOCOLS[data.name]
     if data.name.startswith("synthetic"):
         from skelnb.data import synthetic
         if data.name in synthetic.PROTOCOLS: return synthetic.PROTOCOLS[data.name]
-    own = own_rules(data.meta) if "file" in data.meta else {}                           # a set of your own: `prepare custom` notes the files
+    own = said | own_rules(data.meta) if "file" in data.meta else {}                           # a set of your own: `prepare custom` notes the files
     for known, pattern in _LIKE.items():
         if len(data) and {"subject", "camera"} <= {*data.meta} and data.meta["name"].astype(str).str.fullmatch(pattern).all(): return PROTOCOLS[known] | own
     return own

@@ -1,4 +1,4 @@
-"""ACL's Figure 4 from finished runs: test features of six classes, their map and NMI, in data/results/figure4-DATA.safetensors and .json.
+"""ACL's Figure 4 from finished runs: test features of six classes, their map and NMI, in data/results/figure4-DATA.safetensors and .json (with a split other than the set's usual one, figure4-DATA-SPLIT).
 
     python -m benchmarks.figure4                               # synthetic-small, seed 0; says which runs are missing and goes on with the others
     python -m benchmarks.figure4 --data nw-ucla --seed 1
@@ -22,6 +22,7 @@ from skelnb.evaluate.clusters import clusters
 from skelnb.evaluate.experiment import digest, parts_of, results_dir
 from skelnb.evaluate.features import Features, features
 from skelnb.evaluate.fusion import side_by_side
+from skelnb.evaluate.ledger import measured_on
 from skelnb.evaluate.tables import TABLES, trial_of
 from skelnb.explore.embedding import embed
 from skelnb.train.checkpoint import load_weights, write_json
@@ -99,7 +100,7 @@ def main(arguments=None):
         tensors[label] = x.contiguous()
         made[label] = {"run": folder.name, "method": row.method, "streams": row.read, "paper": row.paper, "width": encoder.config.get("width"), "feature_dim": encoder.feature_dim, "epochs": trial.pretext["recipe"]["plan"]["epochs"], "nmi": nmi, "xy": [[round(float(v), 2) for v in p] for p in xy]}
         print(f"{label:14} NMI {nmi}", flush=True)
-    file = asked.out / f"figure4-{asked.data}.safetensors"
+    file = asked.out / f"figure4-{measured_on(asked.data, asked.split).replace(' ', '-')}.safetensors"
     save_file(tensors, file, {"what": f"unit test features of {', '.join(made)}; rows as in {file.stem}.json"})
     write_json(file.with_suffix(".json"), {**about, "methods": made, "versions": {"skelnb": skelnb.__version__, "torch": torch.__version__, "python": platform.python_version()}})
     print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")

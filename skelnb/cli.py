@@ -423,20 +423,25 @@ def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 .
     from skelnb.evaluate.tables import frame
     judged = "ledger" in names and _judged(data, split, epochs)
     tables = _tables([name for name in names if name != "ledger"])
-    more = {"epochs": epochs} if epochs else {}
-    trials = [t for table_ in tables for t in table_.trials(some, seeds, split, **more)]
+    more = {} if epochs is None else {"epochs": epochs}
+    grids = {t.name: t.trials(some, seeds, split, **more) for t in tables}
+    trials = [t for grid in grids.values() for t in grid]
+    for t in tables:
+        if not grids[t.name]: print(f"{t.source}: not on {some}; give --data {' or '.join(t.data)}", file=sys.stderr)
+    if tables and not trials: raise ValueError(f"nothing to run or to show on {some}")
     failed = [] if table else run(trials, jobs, device=device, backend=backend, address=address)
-    for t in tables: print(f"\n{t.source}: {t.title}\n{frame(t, some, seeds, split, **more).to_string(na_rep='', float_format='{:.1f}'.format)}\n{t.note}")
+    for t in [t for t in tables if grids[t.name]]: print(f"\n{t.source}: {t.title}\n{frame(t, some, seeds, split, **more).to_string(na_rep='', float_format='{:.1f}'.format)}\n{t.note}")
     if judged: _ledger(judged, seeds, split, table)
     if failed: raise ValueError(f"{len(failed)} of {len(trials)} runs failed; the first: {failed[0]}")
 
 # %% ../nbs/99_cli.ipynb #c025
 def _judged(data, split, epochs):
     "The sets that the ledger is asked about; what it cannot be asked is told before anything runs."
+    from skelnb.evaluate.experiment import Trial
     from skelnb.evaluate.ledger import JUDGED, measured_on
-    if epochs: raise ValueError("the ledger judges full runs; leave --epochs away, or ledger")
+    if epochs is not None: raise ValueError("the ledger judges full runs; leave --epochs away, or ledger")
     if split and not data: raise ValueError("the ledger's --split belongs to one set; name it with --data")
-    if data: measured_on(data)
+    if data: measured_on(data); Trial("skeletonclr", data, split=split)                 # a split that it has
     return [data] if data else JUDGED
 
 def _ledger(datasets, seeds, split, stored):

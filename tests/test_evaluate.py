@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from skelnb.evaluate import EvaluationError, Features, Result, clusters, features, knn, linear, majority, nearest_neighbour
+from skelnb.evaluate import EvaluationError, Features, Result, clusters, features, knn, linear, majority, nearest_neighbour, retrieval
 from skelnb.evaluate.features import pick_encoder
 from skelnb.evaluate.knn import neighbours, vote
 from skelnb.skeleton import NTU25
@@ -351,11 +351,11 @@ def test_linear_drops_the_rate_after_the_epoch_named(monkeypatch):
 def test_descent_is_torchs_sgd():
     from skelnb.evaluate.linear import Descent
     torch.manual_seed(0)
-    ours, theirs = nn.Linear(6, 3), nn.Linear(6, 3)
+    ours, theirs = nn.Linear(6, 3).double(), nn.Linear(6, 3).double()
     theirs.load_state_dict(ours.state_dict())
     sgd, descend = torch.optim.SGD(theirs.parameters(), .5, momentum=.9, weight_decay=.01), Descent(ours.parameters(), .5, .9, .01)
     for _ in range(5):
-        x = torch.randn(8, 6)
+        x = torch.randn(8, 6, dtype=torch.float64)
         for net, step in ((ours, descend), (theirs, sgd.step)): net(x).square().sum().backward(); step()
         sgd.zero_grad()
         torch.testing.assert_close(ours.weight, theirs.weight)
@@ -397,3 +397,36 @@ for p in (knn, linear): p(None, f, f)
 print(nearest_neighbour(f, f), clusters(f), majority(f, f))
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
+
+
+# ---- what cannot be meant
+
+def _table(n=60, stream="joint", seed=0):
+    g = torch.Generator().manual_seed(seed); y = torch.arange(n) % 3
+    return Features(torch.randn(n, 4, generator=g) + y[:, None], y, stream=stream)
+
+
+@pytest.mark.parametrize("asked, said", [(dict(epochs=0), "epochs: expected a whole number from 1, got 0"), (dict(batch_size=0), "batch_size: .* got 0"), (dict(eval_every=0), "eval_every: .* got 0"), (dict(eval_every=2.5), "eval_every"), (dict(lr=-1.), "lr: expected a rate above 0, got -1"), (dict(lr=float("nan")), "lr")])
+def test_a_linear_layer_says_which_setting_cannot_be_meant(asked, said):
+    with pytest.raises(EvaluationError, match=said): linear(None, _table(), _table(seed=1), **asked)
+
+
+def test_a_rate_that_never_drops_is_that_of_a_drop_after_the_end():
+    a, b = (linear(None, _table(), _table(seed=1), epochs=6, drop=d).scores for d in (None, 99))
+    assert torch.equal(a, b)
+
+
+def test_features_of_two_streams_are_not_compared():
+    for protocol in (knn, linear):
+        with pytest.raises(EvaluationError, match="train holds features of the joint stream, test of the motion stream"): protocol(None, _table(), _table(stream="motion"))
+    assert 0 <= knn(None, _table(stream=None), _table(stream="motion")).accuracy <= 1               # nobody said which
+
+
+def test_scores_that_are_no_numbers_are_no_result():
+    scores = torch.zeros(5, 3); scores[2, 1] = float("nan")
+    with pytest.raises(EvaluationError, match="1 of 5 clips have scores that are no numbers"): Result(scores, torch.zeros(5))
+
+
+def test_zero_groups_are_not_the_usual_number():
+    with pytest.raises(EvaluationError, match="k=0 groups of 60 clips"): clusters(_table(), k=0)
+    assert retrieval(None, _table(), k=np.int64(3)).k == (3,)

@@ -60,7 +60,7 @@ def test_what_is_left_out_is_what_is_usual():
     "Saying the default changes nothing; neither does the order in which settings are named."
     assert Trial("cmal", "nw-ucla") == Trial("cmal", "nw-ucla", seed=0, protocol="frozen", knobs={}, split="view1", frames=25, val=.2, epochs=50, encoder="stgcn")
     assert Trial("acl", "ntu60") == Trial("acl", "ntu60", epochs=100, val=0., frames=50, split="xsub") and Trial("hiclr", "pku2").pretext["recipe"]["plan"]["epochs"] == 1500
-    a, b = tiny(knobs=dict(k=3, standardise=True), lr=.1, tau=.9), tiny(tau=.9, lr=.1, knobs=dict(standardise=True, k=3))
+    a, b = tiny(knobs=dict(k=3, drop=50), lr=.1, tau=.9), tiny(tau=.9, lr=.1, knobs=dict(drop=50, k=3))
     assert a.hash == b.hash and digest(a.pretext) == digest(b.pretext)
     made = [Trial(m, "synthetic-small").pretext["recipe"]["plan"]["epochs"] * passes for m, passes in experiment.PASSES.items()]
     assert set(made) == {experiment.SETS["synthetic-small"]["passes"]}
@@ -369,14 +369,27 @@ def test_stopped_between_two_files(home, done, tmp_path, monkeypatch, when):
 
 def test_a_trial_that_fails_is_told_and_stops_no_other(home, done, tmp_path):
     both = dict(streams=["joint", "motion"])
-    bad = [tiny(protocol="finetune", knobs=dict(schedule="acll"), **both), tiny(knobs=dict(neighbours=3), **both), tiny(lr=1e30), tiny(split="view9")]
+    bad = [tiny(protocol="finetune", knobs=dict(schedule="acll"), **both), tiny(protocol="semi", knobs=dict(fraction=2.), **both), tiny(lr=1e30), tiny(split="view=9")]
     good = [done[0]["frozen"], tiny(control="raw"), done[0]["semi"]]
     failed = run([bad[0], bad[1], good[0], bad[2], good[1], bad[3], good[2]], results=tmp_path, runs=tmp_path, progress=False)
     assert all(stored(t, tmp_path) for t in good) and not any(stored(t, tmp_path) for t in bad)
     said = "\n".join(failed)
-    for t, word in zip(bad, ("acll", "neighbours", "NonFiniteLoss", "view9")): assert t.hash in said and word in said, said
+    for t, word in zip(bad, ("acll", "fraction", "NonFiniteLoss", "view=9")): assert t.hash in said and word in said, said
     assert stored(good[0], tmp_path)["scores"] == stored(good[0], done[1])["scores"]
     assert run(good, results=tmp_path, runs=tmp_path, progress=False) == []
+
+
+@pytest.mark.parametrize("asked, said", [(dict(split="xveiw"), "nw-ucla has no split 'xveiw'; it has: .*view1"), (dict(epochs=0), "whole number from 1, got 0"), (dict(epochs=-1), "got -1"), (dict(epochs=2.5), "got 2.5"), (dict(epochs=True), "got True"),
+                                         (dict(protocol="semi", knobs={"fracton": .1}), "'semi' has no knob 'fracton'; it has: .*fraction"), (dict(knobs={"neighbours": 3}), "'frozen' has no knob 'neighbours'"), (dict(protocol="fusion", knobs={"hwo": "sum"}), "no knob 'hwo'"),
+                                         (dict(protocol="transfer", knobs={"to": "pku1-pairs", "split": "view1"}), "pku1-pairs has no split 'view1'"), (dict(protocol="transfer", knobs={"to": "pku1-pairs", "schedul": "acl"}), "no knob 'schedul'")])
+def test_what_cannot_be_meant_is_told_when_it_is_declared(asked, said):
+    with pytest.raises(ExperimentError, match=said): Trial("skeletonclr", "nw-ucla", **asked)
+
+
+def test_splits_and_knobs_of_ones_own_are_taken(monkeypatch):
+    assert Trial("cmal", "nw-ucla", split="fold=1/5").pretext["split"] == "fold=1/5" and Trial("cmal", "synthetic-small", epochs=3).pretext["recipe"]["plan"]["epochs"] == 3
+    monkeypatch.setitem(experiment.PROTOCOLS, "mine", lambda encoders, parts, seed, anything: {})
+    assert Trial("cmal", "nw-ucla", protocol="mine", knobs={"anything": 1}).protocol == "mine"
 
 
 def test_a_set_that_is_not_prepared_is_told_before_anything_is_trained(home, tmp_path):
@@ -392,10 +405,10 @@ def test_two_processes_write_the_files_of_one(home, done, tmp_path):
     from joblib.externals.loky import get_reusable_executor
     trials, results, _ = done
     get_reusable_executor().shutdown(wait=True)                                # workers that know another folder of data
-    some = [trials[n] for n in ("frozen", "semi", "raw")] + [tiny(split="view9")]
+    some = [trials[n] for n in ("frozen", "semi", "raw")] + [tiny(split="view=9")]
     try: failed = run(some, jobs=2, results=tmp_path, runs=tmp_path / "runs", progress=False)
     finally: get_reusable_executor().shutdown(wait=True)
-    assert len(failed) == 1 and "view9" in failed[0]
+    assert len(failed) == 1 and "view=9" in failed[0]
     one, two = numbers(results), numbers(tmp_path)
     assert len(two) == 3 and {name: one[name] for name in two} == two
 

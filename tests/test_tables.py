@@ -42,6 +42,33 @@ def test_a_table_is_whole(table):
 
 
 @every
+def test_controls_are_read_as_the_rows_are(table):
+    "Coordinates and an untrained encoder once for each way in which rows are read, one stream, scores added or heads together; of an accuracy that was trained, once for each protocol."
+    if table.measure == "accuracy": return
+    way = lambda r: ("heads" if r.knobs.get("how") in ("sum", "mean") else "added", r.read)
+    for control in ("raw", "untrained"):
+        got = [way(r) for r in controls_of(table) if r.control == control]
+        assert len(set(got)) == len(got) and set(got) == {w for w in map(way, [r for r in table.rows if r.method]) if w[1] in ("joint", "motion", "bone", THREE)}, table.name
+    assert [r.control for r in controls_of(table)].count("pose") == [r.control for r in controls_of(table)].count("shuffled") == 1
+
+
+@pytest.mark.parametrize("name, labels", [("acl-10", None), ("acl-12", None), ("hiclr-2", None), ("hiclr-3-left", None), ("hiclr-3-right", "HiCLR"), ("hiclr-3-right", "Baseline"), ("acl-9", None)])
+@pytest.mark.parametrize("data", ["synthetic-small", "nw-ucla", "ntu60"])
+def test_the_rows_of_an_ablation_differ_in_what_it_is_about(name, labels, data):
+    "Same streams, same everything but the setting in question: else the order of random numbers differs, too."
+    about = {"acl-10": {"tau"}, "acl-12": {"alpha", "beta"}, "hiclr-2": {"sets"}, "hiclr-3-left": {"sim"}, "hiclr-3-right": {"sets"} if labels == "HiCLR" else {"augment"}, "acl-9": {"feature_dim", "hidden", "projection"}}[name]
+    trials = [trial_of(r, data) for r in TABLES[name].rows if labels is None or r.label.startswith(labels)]
+    rest = [json.dumps({k: v for k, v in t.pretext["recipe"]["settings"].items() if k not in about}, sort_keys=True) + json.dumps(t.pretext["recipe"]["plan"], sort_keys=True) + json.dumps(t.identity["protocol"]) for t in trials]
+    assert len(trials) > 2 and len(set(trials)) == len(trials) and len(set(rest)) == 1, set(rest)
+
+
+@pytest.mark.parametrize("name", ["acl-3", "acl-4", "acl-6", "acl-8", "hiclr-6", "hiclr-7"])
+def test_an_untrained_network_is_as_wide_as_the_papers_own(name):
+    wide = lambda r: trial_of(r, "ntu60").pretext["recipe"]["settings"]["feature_dim"]
+    assert {wide(r) for r in rows_of(TABLES[name]) if r.control == "untrained"} == {512 if name.startswith("acl") else 256}
+
+
+@every
 @pytest.mark.parametrize("data", SETS)
 def test_every_row_is_a_trial_that_has_its_streams_and_its_measure(table, data):
     for r in rows_of(table):
@@ -114,8 +141,8 @@ def test_settings_of_the_papers_reach_the_recipe():
     assert at("hiclr-2", "[BA+NA, Mask]")["settings"]["sets"] == ["BA+NA", "Mask"] and at("hiclr-3-left", "L1")["settings"]["sim"] == "l1" and at("hiclr-3-right", "Baseline, [BA, NA, AdaIN]")["settings"]["augment"] == "BA+NA+AdaIN"
     assert at("acl-8", "ACL M + B")["settings"]["streams"] == ["motion", "bone"] and at("acl-2", "ACL, GRU")["settings"]["encoder"] == "gru"
     knobs = lambda name, label, data: {k: v for k, v in trial_of(TABLES[name].row(label), data).identity["protocol"].items() if k != "name"}
-    assert knobs("acl-3", "ACL, 1%", "ntu60") == dict(fraction=.01, schedule="acl") and knobs("acl-3", "ACL, 1%", "nw-ucla") == dict(fraction=.03, schedule="laptop")
-    assert knobs("hiclr-6", "no pretext task, 10%", "ntu60") == dict(fraction=.1, schedule="hiclr", start="fresh") and knobs("acl-4", "3s-ST-GCN", "ntu60") == dict(schedule="acl", start="fresh")
+    assert knobs("acl-3", "ACL, 1%", "ntu60") == dict(fraction=.01, schedule="acl", at_least=0) and [knobs("acl-3", "ACL, 1%", d) for d in ("nw-ucla", "synthetic-small")] == [dict(fraction=f, schedule="laptop") for f in (.01, .03)]
+    assert knobs("hiclr-6", "no pretext task, 10%", "ntu60") == dict(fraction=.1, schedule="hiclr", start="fresh", at_least=0) and knobs("acl-4", "3s-ST-GCN", "ntu60") == dict(schedule="acl", start="fresh")
     assert trial_of(TABLES["acl-1"].row("CMAL"), "ntu60", 2, "xview").pretext["split"] == "xview"
 
 

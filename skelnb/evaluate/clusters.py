@@ -26,7 +26,7 @@ def clusters(encoder,             # network, dict, method - or Features, then `d
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
     f = encoder if isinstance(encoder, Features) else features(encoder, data, stream, batch_size, device, progress)
-    k = k or len(f.y.unique())
+    k = len(f.y.unique()) if k is None else k
     if not 1 <= k <= len(f): raise EvaluationError(f"k={k} groups of {len(f)} clips: choose k from 1 to {len(f)}")
     x = (f.normalised() if normalise else f).x.numpy()
     found = KMeans(k, n_init=n_init, random_state=seed).fit(x).labels_

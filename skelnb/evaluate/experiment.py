@@ -10,17 +10,19 @@ __all__ = ['PASSES', 'SETS', 'CONTROLS', 'TARGET', 'PROTOCOLS', 'FAILURES', 'CLU
 import base64
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import platform
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from itertools import combinations
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from ..data.dataset import SkeletonData, checkout_data, data_dir, load
+from ..data.dataset import PROTOCOLS as SPLITS, SkeletonData, _OWN, checkout_data, data_dir, load
 from ..train.checkpoint import load_weights, write_json
 from ..train.recipes import EPOCHS, Recipe, recipe
 from .clusters import clusters
@@ -29,7 +31,7 @@ from .finetune import finetune
 from .fusion import WEIGHTS, fuse, joint_linear, side_by_side
 from .knn import knn
 from .linear import linear
-from .semi import semi
+from .semi import Schedule, semi
 from .transfer import transfer
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c006
@@ -55,6 +57,8 @@ class Trial:
         if data not in SETS: raise ExperimentError(f"no plan for the data set {data!r}; there is one for: {', '.join(SETS)}. Add to skelnb.evaluate.experiment.SETS")
         if control not in (None, *CONTROLS): raise ExperimentError(f"a control is one of {', '.join(CONTROLS)}, got {control!r}")
         if protocol not in PROTOCOLS: raise ExperimentError(f"no protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+        if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1): raise ExperimentError(f"epochs: expected a whole number from 1, got {epochs!r}")
+        _check_split(data, split); _check_knobs(protocol, knobs or {})
         usual = SETS[data]
         made = recipe(method, data.split("+")[0], epochs=epochs or budget(method, data), encoder=encoder, **changes)
         made.data = data
@@ -76,6 +80,20 @@ class Trial:
     def __repr__(self): return f"Trial({self.control or self.method} on {self.data}, {self.protocol}, seed {self.seed}, {self.hash})"
 
 # %% ../../nbs/evaluate/09_experiment.ipynb #c008
+def _check_split(data, split):
+    "Raise where a known set has no such split."
+    from skelnb.data import synthetic
+    rules = (SPLITS | synthetic.PROTOCOLS).get(data)
+    if split is not None and rules and split not in rules and not _OWN.fullmatch(str(split)): raise ExperimentError(f"{data} has no split {split!r}; it has: {', '.join(rules)}")
+
+def _check_knobs(protocol, knobs):
+    "Raise where a protocol of ours has no such knob: after hours of training would be late."
+    words = lambda f: {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY} - {"stream", "val", "seed", "device", "progress"}
+    plan = {f.name for f in fields(Schedule)}
+    known = {"frozen": {"k", "drop"}, "fusion": {"how"}, "finetune": words(finetune) | plan, "semi": words(semi) | plan, "transfer": set(TARGET).union(*map(words, (transfer, finetune, semi, linear, knn))) | plan}.get(protocol)
+    if known is not None and (unknown := sorted(set(knobs) - known)): raise ExperimentError(f"protocol {protocol!r} has no knob {unknown[0]!r}; it has: {', '.join(sorted(known))}")
+
+# %% ../../nbs/evaluate/09_experiment.ipynb #c009
 TARGET = ("to", "split", "frames", "val")                                             # knobs of "transfer" that say which clips it is measured on
 
 def _complete(pretext, protocol, knobs):
@@ -86,7 +104,7 @@ def _complete(pretext, protocol, knobs):
         return knobs
     if knobs.get("to") not in SETS or "+" in knobs["to"]: raise ExperimentError(f"protocol 'transfer' needs knobs={{'to': set}}, one of {', '.join(s for s in SETS if '+' not in s)}, got {knobs.get('to')!r}")
     if pretext["control"] == "raw": raise ExperimentError("coordinates have no weights to transfer; the control without a pretext task is 'untrained'")
-    usual = SETS[knobs["to"]]
+    usual = SETS[knobs["to"]]; _check_split(knobs["to"], knobs.get("split"))
     return {"split": usual["split"], "frames": pretext["frames"], "val": usual["val"]} | knobs
 
 def target_of(trial):
@@ -94,7 +112,7 @@ def target_of(trial):
     knobs = trial.identity["protocol"]
     return {"recipe": {"data": knobs["to"]}, "control": None, **{k: knobs[k] for k in TARGET[1:]}} if trial.protocol == "transfer" else trial.pretext
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c009
+# %% ../../nbs/evaluate/09_experiment.ipynb #c010
 def digest(identity):
     "The first 12 hex digits of the SHA-256 of plain values as JSON."
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
@@ -124,7 +142,7 @@ def stored(trial, results=None):
     if found.get("trial") != trial.identity: raise ExperimentError(f"{file} holds another trial than its name says; move it away and run again")
     return found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c011
+# %% ../../nbs/evaluate/09_experiment.ipynb #c012
 def pack(flags):
     "(N,) of true and false as text: eight to a byte, base64."
     return base64.b64encode(np.packbits(np.asarray(flags, bool))).decode()
@@ -144,7 +162,7 @@ def unpack_labels(text):
     kind, _, rest = text.partition(":")
     return np.frombuffer(base64.b64decode(rest), kind).astype(np.int64)
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c013
+# %% ../../nbs/evaluate/09_experiment.ipynb #c014
 def summary(result):
     "What is kept of a `Result`."
     kept = {"accuracy": result.accuracy, "correct": pack(result.predictions == result.y)}
@@ -154,7 +172,7 @@ def subsets(streams):
     "Every choice of streams, single ones first."
     return [some for n in range(1, len(streams) + 1) for some in combinations(streams, n)]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c014
+# %% ../../nbs/evaluate/09_experiment.ipynb #c015
 def frozen(tables, seed, k=20, standardise=False, drop=80, device=None):
     "kNN, linear layer and k-means on the features {stream: (train, val or None, test)} of frozen encoders: of every stream, and of every choice of them."
     found, heads = {}, {}
@@ -170,7 +188,7 @@ def frozen(tables, seed, k=20, standardise=False, drop=80, device=None):
             found[name]["clusters"] = {"nmi": groups["nmi"], "ari": groups["ari"], "groups": pack_labels(groups.labels)}
     return found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c016
+# %% ../../nbs/evaluate/09_experiment.ipynb #c017
 class _Raw(torch.nn.Module):
     "In place of an encoder: the coordinates as they are."
     def forward(self, x): return x.flatten(1)
@@ -211,7 +229,7 @@ def parts_of(pretext):
         _PARTS.clear(); _PARTS[key] = found if len(found) == 3 else (found[0], None, found[1])
     return _PARTS[key]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c017
+# %% ../../nbs/evaluate/09_experiment.ipynb #c018
 def encoders_of(pretext, train, out, seed, device=None, progress=False):
     "({stream: encoder}, history) of a trial, on the device: trained, found trained in the folder `out`, as they were drawn, or the coordinates."
     settings, streams = pretext["recipe"]["settings"], pretext["recipe"]["settings"].get("streams", ["joint"])
@@ -230,7 +248,7 @@ def encoders_of(pretext, train, out, seed, device=None, progress=False):
     found = load_weights(out / "last.safetensors")
     return {s: e.to(device) for s, e in (found if isinstance(found, dict) else {streams[0]: found}).items()}, json.loads(done.read_text())["history"]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c018
+# %% ../../nbs/evaluate/09_experiment.ipynb #c019
 def _shared(encoders): return dict(standardise=any(isinstance(e, _Raw) for e in encoders.values()), device=_place(next(iter(encoders.values())))[0])
 
 def _frozen(encoders, parts, seed, **knobs):
@@ -256,7 +274,7 @@ def by_stream(protocol):
 # name -> (encoders, (train, val, test), seed, **knobs) -> {streams: {what: numbers}}
 PROTOCOLS = {"frozen": _frozen, "fusion": _fusion, "finetune": by_stream(finetune), "semi": by_stream(semi), "transfer": by_stream(transfer)}
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c022
+# %% ../../nbs/evaluate/09_experiment.ipynb #c023
 def work(trials, results=None, runs=None, device=None, threads=None, progress=False):
     "Do the trials of one pretext run that are not there yet, and write a file for each; what went wrong, a sentence each."
     if threads: torch.set_num_threads(threads)
@@ -289,7 +307,7 @@ def about(parts, history, seconds, device):
             "seconds": {"pretext": round(sum(r["seconds"] for r in history), 1), "protocol": round(seconds, 1)}, "threads": torch.get_num_threads(), "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             "versions": {"skelnb": skelnb.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c023
+# %% ../../nbs/evaluate/09_experiment.ipynb #c024
 CLUSTERS = {"dask": "dask distributed", "ray": "ray"}                                 # backends that reach other machines, and the packages of each
 
 @contextmanager
@@ -308,7 +326,7 @@ def connected(backend="loky", address=None, jobs=None, device=None):
         except Exception as error: raise ExperimentError(f"no {backend} cluster{f' at {address}' if address else ''}: {error}") from error
         yield found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c024
+# %% ../../nbs/evaluate/09_experiment.ipynb #c025
 @contextmanager
 def _dask(address, jobs, device):
     "Dask: at the address, else this process's client, else where its settings say ($DASK_SCHEDULER_ADDRESS), else workers started here."
@@ -341,13 +359,13 @@ def _ray(address, jobs, device):
     finally:
         if new: ray.shutdown()
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c025
+# %% ../../nbs/evaluate/09_experiment.ipynb #c026
 def sets_of(trials):
     "{(name, frames)} of the prepared sets that trials read."
     needed = [p for t in trials for p in (t.pretext, target_of(t))]
     return sorted({(name, p["frames"]) for p in needed for name in p["recipe"]["data"].split("+")})
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c026
+# %% ../../nbs/evaluate/09_experiment.ipynb #c027
 def run(
     trials,               # those that have been run are left alone
     jobs=None,            # processes side by side; None: one, and on a cluster as many as it has room for

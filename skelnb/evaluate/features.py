@@ -201,6 +201,7 @@ class Result:
 
     def __post_init__(self):
         self.scores, self.y = torch.as_tensor(self.scores).float().cpu(), torch.as_tensor(self.y).long().cpu()
+        if self.scores.isnan().any(): raise EvaluationError(f"{int(self.scores.isnan().any(1).sum())} of {len(self.scores)} clips have scores that are no numbers; are there such features, or did the training run away?")
         if self.last is None: self.last = self.accuracy
         if self.best is None: self.best = self.accuracy
     @property
@@ -337,6 +338,7 @@ def feature_pair(encoder, train, test, stream="joint", batch_size=None, device=N
     "Features of `train` and `test`, checked against each other, and the number of classes."
     a, b = (features(encoder, d, stream, batch_size, device, progress, feature=feature) for d in (train, test))
     if a.feature and b.feature and a.feature != b.feature: raise EvaluationError(f"train holds outputs of the {a.feature}, test of the {b.feature}; compute both with the same feature=")
+    if a.stream and b.stream and a.stream != b.stream: raise EvaluationError(f"train holds features of the {a.stream} stream, test of the {b.stream} stream; compute both with the same stream=")
     if a.x.shape[1] != b.x.shape[1]:
         raise EvaluationError(f"train and test features differ in width: {a.x.shape[1]} and {b.x.shape[1]}; compute both with the same encoder")
     if a.classes is not None and b.classes is not None and list(a.classes) != list(b.classes):

@@ -60,7 +60,7 @@ def _standard(train, *others):
 # %% ../../nbs/evaluate/02_linear.ipynb #c018
 def _training(layer, tables, generator, epochs, lr, drop, momentum, weight_decay, batch_size, drop_last, eval_every):
     "Train, and at every look give ({'epoch', 'loss', accuracy on each table}, scores on test)."
-    descend, drops = Descent(layer.parameters(), lr, momentum, weight_decay), [drop] if isinstance(drop, int) else list(drop)
+    descend, drops = Descent(layer.parameters(), lr, momentum, weight_decay), [drop] if isinstance(drop, int) else list(drop or ())
     for epoch in range(1, epochs + 1):
         descend.lr = lr * .1 ** sum(epoch > d for d in drops)
         loss = _epoch(layer, descend, *tables["train"], batch_size, generator, drop_last)
@@ -75,7 +75,7 @@ def linear(encoder,               # network, dict {stream: network} or method; N
            test,                  # SkeletonData or Features
            *, epochs=100,
            lr=3.,                 # large on purpose: only this layer learns, on small features
-           drop=80,               # after this epoch the rate is a tenth; several: (30, 80) for HiCLR's transformer
+           drop=80,               # after this epoch the rate is a tenth; several: (30, 80) for HiCLR's transformer; None: never
            momentum=.9, weight_decay=0.,
            batch_size=128,        # clips a step
            drop_last=True,        # leave out the incomplete last batch of an epoch
@@ -87,7 +87,9 @@ def linear(encoder,               # network, dict {stream: network} or method; N
            device=None, progress=False,
 ) -> Result:
     "Train one fully connected layer on the frozen features (ACL, HiCLR: SGD, lr 3.0, 100 epochs) and measure it on `test`."
-    if epochs < 1: raise EvaluationError(f"expected at least 1 epoch, got {epochs}")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("eval_every", eval_every)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1: raise EvaluationError(f"{name}: expected a whole number from 1, got {value!r}")
+    if not lr > 0: raise EvaluationError(f"lr: expected a rate above 0, got {lr!r}")
     a, b, C = feature_pair(encoder, train, test, stream, device=device, progress=progress)
     v = None if val is None else features(encoder, val, stream, device=device, progress=progress)
     if standardise: a, b, v = _standard(a, b, v)

@@ -123,7 +123,7 @@ def retrieval(encoder,            # network, dict {stream: network} or method; N
     own = query is None or query is gallery
     if own: g = q = features(encoder, gallery, stream, batch_size, device, progress)
     else: g, q, _ = feature_pair(encoder, gallery, query, stream, batch_size, device, progress)
-    k = tuple(sorted({int(n) for n in ([k] if isinstance(k, int) else k)}))
+    k = tuple(sorted({int(n) for n in np.atleast_1d(k)}))
     if not k or not 1 <= k[0] <= k[-1] <= len(g) - own: raise EvaluationError(f"k: expected numbers from 1 to {len(g) - own}, the clips that can be found, got {k}")
     groups = _apart(apart, gallery, gallery if own else query, len(g), len(q), own)
     place = lambda t: None if t is None else t.to(device or "cpu")

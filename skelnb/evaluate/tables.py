@@ -85,11 +85,11 @@ NAMES = {"raw": "raw coordinates", "untrained": "untrained encoder", "shuffled":
 READINGS = {("frozen", "joint"): "joint", ("frozen", "motion"): "motion", ("frozen", "bone"): "bone", ("frozen", THREE): "three streams, scores added", ("fusion", THREE): "three streams, heads together"}
 
 def controls_of(table):
-    "The rows that every table gets: the same protocol on what learned nothing, for every reading that the rows have; and, for the last of these, on what saw less."
+    "The rows that every table gets: the same protocol on what learned nothing, for every reading that the rows have; and, for the last of these (a pose has no motion), on what saw less."
     if table.measure == "accuracy": return _trained_controls(table)
     asked = {("frozen" if r.knobs.get("how") in WEIGHTS else r.protocol, r.read) for r in table.rows if r.method}
     readings = [known for known in READINGS if known in asked] or [("frozen", "joint")]
-    return [_control(c, *kind, several=len(readings) > 1, wide=table.name.startswith("acl")) for c in NAMES for kind in (readings if c in ("raw", "untrained") else readings[-1:])]
+    return [_control(c, *kind, several=len(readings) > 1, wide=table.name.startswith("acl")) for c in NAMES for kind in (readings if c in ("raw", "untrained") else [r for r in readings if r[1] != "motion"][-1:])]
 
 def _control(control, kind, read, several=False, wide=False, label="", **how):
     "A control, read in one of the READINGS; `wide`: untrained at the papers' scale as wide as ACL's networks."

@@ -68,13 +68,18 @@ def test_one_by_one_gives_the_same_numbers(case, mine_from):
         torch.testing.assert_close(b, a, rtol=1e-7, atol=1e-9, msg=lambda m: f"{name}: {m}")
 
 
+def close(a, b):
+    "Parameters after some steps in float32: how sums are rounded, and so what the steps make of it, is the processor's affair."
+    assert (a - b).abs().max() <= 1e-3 * a.abs().max().clamp_min(.2), (a - b).abs().max()
+
+
 @pytest.mark.parametrize("mine_from", [None, 1])
 @pytest.mark.parametrize("case", ["hiclr", "aimclr"])
 def test_one_by_one_in_float32(case, mine_from):
     method = make(case, mine_from=mine_from)
     other = copy.deepcopy(method)
     for a, b in zip(train(method, False), train(other, True)): torch.testing.assert_close(list(b.values()), list(a.values()), rtol=1e-4, atol=1e-5)
-    for a, b in zip(method.parameters(), other.parameters()): torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
+    for a, b in zip(method.parameters(), other.parameters()): close(a, b)
 
 
 def test_the_first_gradient_is_the_same_to_the_bit_but_for_the_order_of_a_sum():
@@ -164,22 +169,22 @@ def test_the_loop_runs_one_by_one_in_a_single_process(monkeypatch):
     class Clips:
         name, skeleton, classes, y = "made up", NTU25, ["a"], [0] * 32
         def __len__(self): return 32
-        def batch(self, index, device="cpu"): return clips(32)[torch.as_tensor(index)].to(device)
+        def batch(self, index, device="cpu"): return clips(32)[torch.as_tensor(index)].to(device).double()         # in float32 rounding alone moves weights by 1e-4 in these steps
 
     used, true = [], HiCLR.one_by_one
     monkeypatch.setattr(HiCLR, "one_by_one", lambda self, *a: (used.append(1), true(self, *a))[1])
     for accumulate in (1, 2):
         histories, methods = [], []
         for apart in (True, False):
-            method = make("hiclr", mine_from=1)
+            method = make("hiclr", mine_from=1).double()
             if not apart: monkeypatch.setattr(HiCLR, "apart", False)
             histories.append(pt.pretrain(method, Clips(), 2, batch_size=8, lr=.02, accumulate=accumulate, device="cpu", progress=False))
             methods.append(method)
             if not apart: monkeypatch.undo(); monkeypatch.setattr(HiCLR, "one_by_one", lambda self, *a: (used.append(1), true(self, *a))[1])
         assert len(used) == 8
         used.clear()
-        for a, b in zip(*histories): assert all(abs(a[k] - b[k]) < 1e-4 for k in a if k != "seconds")
-        for a, b in zip(*(m.parameters() for m in methods)): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+        for a, b in zip(*histories): assert all(abs(a[k] - b[k]) < 1e-9 for k in a if k != "seconds")
+        for a, b in zip(*(m.parameters() for m in methods)): torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 
 # --- the plain reference of the benchmark is the same function

@@ -24,8 +24,10 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("path", BOOKS, ids=name)
 def test_it_runs(path):
     start = time.time()
-    notebooks.run(path)
+    book = notebooks.run(path)
     print(f"{name(path)}: {time.time() - start:.1f} s")
+    red = [f"cell {n}: {o['text'][:400]}" for n, c in enumerate(book.cells) for o in c.get("outputs", []) if o.get("name") == "stderr" and "Warning" in o["text"]]
+    assert red == [], "a reader who runs it sees warnings"
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=name)

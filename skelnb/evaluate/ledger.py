@@ -207,13 +207,13 @@ def ledger_html(lines, scale=30):
     "Lines of the ledger as an HTML table with a bar for each interval, from -scale to scale points."
     import html
     at = lambda v: 100 + 100 * max(-1, min(1, v / scale))
-    bar = lambda line: (f'<svg width="200" height="18" role="img" aria-label="effect {line["effect"]}, from {line["interval"][0]} to {line["interval"][1]}"><rect x="{at(-1):.1f}" y="0" width="{at(1) - at(-1):.1f}" height="18" fill="#eee"/>'
+    bar = lambda line: (f'<svg width="200" height="18" style="max-width:none;width:200px;height:18px;display:block" role="img" aria-label="effect {line["effect"]}, from {line["interval"][0]} to {line["interval"][1]}"><rect x="{at(-1):.1f}" y="0" width="{at(1) - at(-1):.1f}" height="18" fill="#eee"/>'
                         f'<line x1="100" x2="100" y1="0" y2="18" stroke="#444"/><rect x="{at(line["interval"][0]):.1f}" y="6" width="{max(at(line["interval"][1]) - at(line["interval"][0]), 2):.1f}" height="6" fill="{COLOURS[line["verdict"]]}" opacity="{1 if line["seeds"] > 1 else .4}"/>'
                         f'<circle cx="{at(line["effect"]):.1f}" cy="9" r="4" fill="{COLOURS[line["verdict"]]}"/></svg>')
     cell = 'style="padding:2px 8px;text-align:left;border-bottom:1px solid #ddd"'
     rows = [f'<tr>{"".join(f"<th {cell}>{h}</th>" for h in ("", "claim", "source", "measured on", f"-{scale} ... effect in points ... {scale}", "", "verdict", "seeds x clips"))}</tr>']
     for line in lines:
         text = [line["id"], line["claim"], line["source"], line["data"]]
-        rows.append("<tr>" + "".join(f"<td {cell}>{html.escape(str(t))}</td>" for t in text) + f'<td {cell}>{bar(line)}</td><td {cell}>{line["effect"]:+.1f} [{line["interval"][0]:+.1f}, {line["interval"][1]:+.1f}]</td>'
-                    f'<td {cell}><b style="color:{COLOURS[line["verdict"]]}">{line["verdict"]}</b>{", one seed" * (line["seeds"] == 1)}</td><td {cell}>{line["seeds"]} x {line["clips"]:,}</td></tr>')
+        rows.append("<tr>" + "".join(f"<td {cell}>{html.escape(str(t))}</td>" for t in text) + f'<td {cell}>{bar(line)}</td><td {cell[:-1]};white-space:nowrap">{line["effect"]:+.1f} [{line["interval"][0]:+.1f}, {line["interval"][1]:+.1f}]</td>'
+                    f'<td {cell}><b style="color:{COLOURS[line["verdict"]]}">{line["verdict"]}</b>{", one seed" * (line["seeds"] == 1)}</td><td {cell[:-1]};white-space:nowrap">{line["seeds"]} x {line["clips"]:,}</td></tr>')
     return f'<table style="border-collapse:collapse;font:13px sans-serif;color:#222;background:#fff">{"".join(rows)}</table>' if lines else "<p>No verdict yet: the runs are not there. <code>skelnb reproduce</code> runs them, <code>skelnb reproduce ledger</code> judges.</p>"

@@ -82,7 +82,7 @@ class Table:
 # %% ../../nbs/evaluate/10_tables.ipynb #c009
 NAMES = {"raw": "raw coordinates", "untrained": "untrained encoder", "shuffled": "SkeletonCLR, frames shuffled", "pose": "SkeletonCLR, a single pose"}
 
-READINGS = {("frozen", "joint"): "joint", ("frozen", "motion"): "motion", ("frozen", "bone"): "bone", ("frozen", THREE): "three streams, scores added", ("fusion", THREE): "three streams, heads together"}
+READINGS = {("frozen", "joint"): "joint", ("frozen", "motion"): "motion", ("frozen", "bone"): "bone", ("frozen", THREE): "3s, scores added", ("fusion", THREE): "3s, heads together"}
 
 def controls_of(table):
     "The rows that every table gets: the same protocol on what learned nothing, for every reading that the rows have; and, for the last of these (a pose has no motion), on what saw less."
@@ -96,7 +96,7 @@ def _control(control, kind, read, several=False, wide=False, label="", **how):
     still = control == "pose" and read == THREE                                        # it has no motion
     if kind == "fusion": how |= dict(protocol="fusion", knobs={"how": "sum"})
     streams = dict(streams=["joint", "bone"] if control == "pose" else ALL)
-    label = (f", {'joint and bone' if still else READINGS[kind, read].replace('three streams, ', 'three streams: ')}" if several or still else "") + label
+    label = (f", {'joint and bone' if still else READINGS[kind, read]}" if several or still else "") + label
     return Row(NAMES[control] + label, "skeletonclr", "joint+bone" if still else read, control=control, changes=streams | ({"feature_dim": 512} if wide and control == "untrained" else {}), small=streams, **how)
 
 def _trained_controls(table):
@@ -390,7 +390,7 @@ def table_html(table, datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), see
             got = f.loc[r.label, d]
             cells += [_cell(got["mean"], got["sd"]), f"{got['seeds']:.0f}, {got['epochs']:.0f}" if got["mean"] == got["mean"] and got["epochs"] == got["epochs"] and got["epochs"] is not None else ("" if got["mean"] != got["mean"] or got["mean"] is None else f"{got['seeds']:.0f}")]
         colour = "color:#888" if r.method is None else "font-style:italic" if r.control and not r.paper else ""
-        lines.append(f'<td style="{style};text-align:left;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}">{c}</td>' for c in cells))
+        lines.append(f'<td style="{style};text-align:left;white-space:normal;min-width:11em;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}">{c}</td>' for c in cells))
     below = "".join(f'<p style="font:13px sans-serif;max-width:60em;margin:4px 0">{html.escape(note)}</p>' for note in _notes(table, made))
     return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + below
 

@@ -94,7 +94,7 @@ def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, 
             units: Annotated[Optional[str], typer.Option(help="custom: m, cm, mm, pixels or relative (default: seen)")] = None,
             up: Annotated[Optional[str], typer.Option(help="custom: x, y, z, -x, -y or -z (default: seen)")] = None,
             persons: Annotated[Optional[int], typer.Option(help="custom: how many a clip may keep (default 2)")] = None,
-            sets: Annotated[Optional[list[str]], typer.Option("--set", help="custom: any other field of the plan, e.g. --set confidence=.3 (may be given again)")] = None,
+            sets: Annotated[Optional[list[str]], typer.Option("--set", help="custom: any other field of the plan, e.g. --set confidence=.3 or --set header=clip,subject,label (may be given again)")] = None,
             spec: Annotated[Optional[Path], typer.Option(help="custom: a plan that --dry-run --spec wrote; it is written if it is not there")] = None,
             dry_run: Annotated[bool, typer.Option("--dry-run", help="custom: say what was understood, and write no set")] = False):
     """Read the owners' files of a data set, or recordings of your own, clean them and write the prepared set.

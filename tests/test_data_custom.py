@@ -194,7 +194,7 @@ def test_labels_from_folders_tables_and_contradictions(good, tmp_path, home):
     src = tmp_path / "side"
     for i in range(12): write(src / f"clip {i}.csv", clip(i))
     pd.DataFrame(dict(file=[f"clip {i}.csv" for i in range(12)], Action=list("uvw") * 4, Performer=["x", "y"] * 6, split=["train"] * 8 + ["test"] * 4)).to_csv(src / "labels.csv", index=False)
-    d = prepared(src, "h"); assert d.classes == ["u", "v", "w"] and d.protocols()[:2] == ["file", "fold=1/2"] and [len(s) for s in d.split("file")] == [8, 4]
+    d = prepared(src, "h"); assert d.classes == ["u", "v", "w"] and d.protocols() == ["file", "fold=1/2", "fold=2/2", "subject=x", "subject=y"] and [len(s) for s in d.split("file")] == [8, 4]
     pd.DataFrame(dict(name=names(), label=[i % 3 + 1 for i in range(1, 13)])).to_csv(good / "labels.csv", index=False)       # off by a line
     p = preview(good, guess(good, STICK)); assert any("off by a line" in t for t in p.problems)
     with pytest.raises(DataError, match="off by a line"): prepared(good, "i")

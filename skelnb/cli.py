@@ -37,7 +37,7 @@ def course_folder():
     raise CourseError(f"expected the notebooks in {root / 'nbs'}, found none: they are not part of an installed wheel. "
                       "Get the repository and install it with: pip install -c constraints.txt -e .")
 
-# %% ../nbs/99_cli.ipynb #c009
+# %% ../nbs/99_cli.ipynb #c010
 def lab_command(root, notebook="nbs/index.ipynb", browser=True, port=8888, ip="127.0.0.1"):
     "The JupyterLab command line: loopback and token unless told otherwise, and root only where the user is root."
     command = [sys.executable, "-m", "jupyterlab", notebook, f"--ServerApp.root_dir={root}", f"--ip={ip}", f"--port={port}"]
@@ -76,7 +76,7 @@ def lab(notebook: Annotated[str, typer.Argument(help="notebook to open, below th
     print("making the embedded data ready (once) ..."); load("synthetic-small")
     raise SystemExit(subprocess.call(lab_command(root, notebook, browser, port, ip), env=lab_environment()))
 
-# %% ../nbs/99_cli.ipynb #c010
+# %% ../nbs/99_cli.ipynb #c012
 @app.command()
 def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, pku1, pku2, pku1-pairs, nw-ucla; or custom: recordings of your own")],
             src: Annotated[Path, typer.Option(help="folder with the files")],
@@ -111,7 +111,7 @@ def prepare(name: Annotated[str, typer.Argument(help="which set: ntu60, ntu120, 
     folder, report = prepare_set(name, src, out=out, frames=frames, bodies=bodies, missing=missing, workers=workers, progress=progress)
     print(report); print(f"prepared: {folder}")
 
-# %% ../nbs/99_cli.ipynb #c011
+# %% ../nbs/99_cli.ipynb #c013
 def _only_custom(**options):
     if given := [k for k, v in options.items() if v is not None]:
         raise ValueError(f"--{given[0].replace('_', '-')} is an option for recordings of your own: skelnb prepare custom --src DIR --layout LAYOUT.json")
@@ -132,7 +132,7 @@ def _custom(src, layout, name, files, told, spec, out, frames, progress, dry_run
     data = prepare_custom(src, plan, name, frames=frames, out=out, progress=progress)
     print(data.report); print(f"protocols: {', '.join(data.protocols()[:8])}"); print(f"prepared: {data.report.folder}")
 
-# %% ../nbs/99_cli.ipynb #c012
+# %% ../nbs/99_cli.ipynb #c015
 def _method(name, skeleton, encoder, width, feature_dim, stream, persons, **settings):
     "A method of the registry with one encoder per stream; `settings` go to the method."
     from skelnb.methods import create_method
@@ -168,7 +168,7 @@ def recipe(method: Annotated[str, typer.Argument(help="hiclr, acl, ..., or a JSO
     print(found)
     if out: print(f"written: {found.save(out)}")
 
-# %% ../nbs/99_cli.ipynb #c013
+# %% ../nbs/99_cli.ipynb #c017
 @app.command()
 def pretrain(data: Annotated[str, typer.Argument(help="a set by name (synthetic-small, nw-ucla, ...) or a prepared folder")],
              protocol: Annotated[Optional[str], typer.Option(help="split to train on (default: the set's first)")] = None,
@@ -213,7 +213,7 @@ def _plain_plan(method, data, clips, changes):
     settings = dict(feature_dim=64) | (dict(width=8) if changes.get("encoder", "stgcn") == "stgcn" else {}) | (dict(queue=None) if method.lower() in QUEUES else {})
     return Recipe(method.lower(), data, settings, dict(epochs=30, batch_size=64, lr=.1)).change(**changes)
 
-# %% ../nbs/99_cli.ipynb #c014
+# %% ../nbs/99_cli.ipynb #c019
 def _seed(seed):
     import torch
     torch.manual_seed(seed)
@@ -246,7 +246,7 @@ def trained_scores(encoder, train, test, which, stream="joint", seed=0, fraction
                         "supervised": lambda: ev.supervised(encoder, train, test, stream=stream, seed=seed, eval_every=10 ** 6, **settings)}
     return {name: known[name]().last for name in known if name in which}
 
-# %% ../nbs/99_cli.ipynb #c015
+# %% ../nbs/99_cli.ipynb #c020
 def open_weights(weights):
     "(encoder or {stream: encoder}, the file): of a file, or of a name such as 'cmal-synthetic-small' that comes with the kit."
     from skelnb.train.checkpoint import load_weights
@@ -275,7 +275,7 @@ def _brought(encoder, train, test, names=None):
     print(f"joints are mapped: {train.map!r}")
     return train, test
 
-# %% ../nbs/99_cli.ipynb #c016
+# %% ../nbs/99_cli.ipynb #c021
 @app.command()
 def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
              data: Annotated[str, typer.Argument(help="a set by name or a prepared folder")],
@@ -304,7 +304,7 @@ def evaluate(weights: Annotated[Path, typer.Argument(help="an encoder's .safeten
     for key, value in found.items(): print(f"{key:22s} {100 * value:6.2f} %")
     if out: write_json(out, dict(weights=str(weights), data=data, protocol=protocol, stream=stream, seed=seed, **found))
 
-# %% ../nbs/99_cli.ipynb #c018
+# %% ../nbs/99_cli.ipynb #c023
 def _plan_of(data, spec, skeleton, frames):
     "The plan for one recording: told, or the one of the set it is compared with; none for the formats that are known anyway."
     from skelnb.data.custom import Spec, saved_plan
@@ -312,7 +312,7 @@ def _plan_of(data, spec, skeleton, frames):
     if spec is not None: return Spec.from_dict(read_json(spec))
     return saved_plan(data, frames) if skeleton is None else None
 
-# %% ../nbs/99_cli.ipynb #c019
+# %% ../nbs/99_cli.ipynb #c025
 @app.command()
 def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton (NTU RGB+D), .json (NW-UCLA), .npy (3, frames, joints, persons), or one like those of a set of your own")],
             weights: Annotated[Path, typer.Option(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
@@ -340,7 +340,7 @@ def predict(file: Annotated[Path, typer.Argument(help="one recording: .skeleton 
     print(found.nearest().head(nearest).drop(columns="row").to_string(index=False, formatters={"cosine": "{:.4f}".format}))
     print("\n".join([found.usual(), *found.notes, f"open {found.save(out)}"]))
 
-# %% ../nbs/99_cli.ipynb #c020
+# %% ../nbs/99_cli.ipynb #c027
 @app.command()
 def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetensors, or a name: cmal-synthetic-small, ...")],
            out: Annotated[Optional[Path], typer.Option(help="file to write (default: WEIGHTS with the ending .onnx; of several streams one file each)")] = None,
@@ -357,7 +357,7 @@ def export(weights: Annotated[Path, typer.Argument(help="an encoder's .safetenso
         path = export_onnx(one, out.with_stem(f"{out.stem}-{stream}") if len(many) > 1 else out, frames, persons, meta={"weights": weights.name, "stream": stream or _stream(encoder, None)})
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, checked against torch")
 
-# %% ../nbs/99_cli.ipynb #c021
+# %% ../nbs/99_cli.ipynb #c029
 @app.command()
 def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetensors of released code (SkeletonCLR, AimCLR, CrosSCLR, HiCLR, ACL, CTR-GCN, UNIK, CMD)")],
             out: Annotated[Optional[Path], typer.Option(help="file to write (default: CHECKPOINT with the ending .safetensors)")] = None,
@@ -377,7 +377,7 @@ def convert(checkpoint: Annotated[Path, typer.Argument(help="a .pt or .safetenso
         print(f"{stream or 'encoder'}: {e.config['name']}, width {e.config['width']}, {e.feature_dim} features, {e.skeleton.name}")
     print(f"written: {save_weights(out, encoder, {'converted from': checkpoint.name})}")
 
-# %% ../nbs/99_cli.ipynb #c023
+# %% ../nbs/99_cli.ipynb #c031
 def _tables(names):
     "Tables by name; 'all' is every one of them."
     import difflib
@@ -400,7 +400,7 @@ def _numbers(text, option):
     try: return tuple(int(v) for v in text.split(","))
     except ValueError: raise ValueError(f"{option}: expected whole numbers with commas between, such as 0,1,2, got {text!r}") from None
 
-# %% ../nbs/99_cli.ipynb #c024
+# %% ../nbs/99_cli.ipynb #c032
 @app.command()
 def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 ... acl-14, acl-fig4, hiclr-1 ... hiclr-7, all; ledger: judge the claims (default: say what there is)")] = None,
               data: Annotated[Optional[str], typer.Option(help="synthetic-small, nw-ucla, pku1-pairs; ntu60, ntu120, pku1, pku2: the papers' settings (default: synthetic-small; of the ledger, all)")] = None,
@@ -434,7 +434,7 @@ def reproduce(names: Annotated[Optional[List[str]], typer.Argument(help="acl-1 .
     if judged: _ledger(judged, seeds, split, table)
     if failed: raise ValueError(f"{len(failed)} of {len(trials)} runs failed; the first: {failed[0]}")
 
-# %% ../nbs/99_cli.ipynb #c025
+# %% ../nbs/99_cli.ipynb #c033
 def _judged(data, split, epochs):
     "The sets that the ledger is asked about; what it cannot be asked is told before anything runs."
     from skelnb.evaluate.experiment import Trial
@@ -451,7 +451,7 @@ def _ledger(datasets, seeds, split, stored):
     lines = [line for line in read_ledger() if line["data"] in asked] if stored else write_ledger(datasets, seeds=seeds, split=split)
     for c in lines: print(f"{c['id']:12} {c['data']:16} {c['effect']:+6.1f} [{c['interval'][0]:+.1f}, {c['interval'][1]:+.1f}]  {c['verdict']:14} {c['claim']}")
 
-# %% ../nbs/99_cli.ipynb #c027
+# %% ../nbs/99_cli.ipynb #c035
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>skelnb demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}}
@@ -475,7 +475,7 @@ def curve_svg(history, width=640, height=180):
             f'<polyline fill="none" stroke="#0072b2" stroke-width="2" points="{" ".join(at(i, v) for i, v in enumerate(loss))}"/>'
             + text(4, 24, f"{high:.2f}") + text(4, height - 28, f"{low:.2f}") + text(50, height - 6, f"loss, epochs 1 to {len(loss)}") + "</svg>")
 
-# %% ../nbs/99_cli.ipynb #c028
+# %% ../nbs/99_cli.ipynb #c037
 def demo_page(result, history, player_html, explorer_html):
     "The demo's one HTML page as text; `result` is what `demo` also writes as JSON."
     rows = [("k nearest neighbours, accuracy", "knn"), ("linear classifier, accuracy (last epoch)", "linear_last"), ("clusters against actions, NMI", "nmi")]
@@ -490,7 +490,7 @@ def demo_page(result, history, player_html, explorer_html):
             "is chosen to train in a minute: results on real recordings with ST-GCN stand in the README.")
     return _PAGE.format(intro=intro, player=player_html, table=table, note=note, curve=curve_svg(history), explorer=explorer_html)
 
-# %% ../nbs/99_cli.ipynb #c029
+# %% ../nbs/99_cli.ipynb #c039
 def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
     "Train CMAL with the quick encoder and measure it; returns the result dict, the history, the trained encoder and the split."
     import copy
@@ -508,7 +508,7 @@ def run_demo(epochs=60, seed=0, out=None, width=48, feature_dim=64):
                   trained=scores(model.encoders["joint"], train, test, seed=seed), nearest_neighbour=nearest_neighbour(train, test).accuracy)
     return result, history, model.encoders["joint"], train, test
 
-# %% ../nbs/99_cli.ipynb #c030
+# %% ../nbs/99_cli.ipynb #c040
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weights and the scores")] = Path("skelnb-demo"),
          epochs: Annotated[int, typer.Option(help="epochs of CMAL")] = 60, seed: Annotated[int, typer.Option()] = 0):
@@ -532,7 +532,7 @@ def demo(out: Annotated[Path, typer.Option(help="folder for the page, the weight
     for who in ("untrained", "calibrated", "trained"): print(f"{who:10s} " + "  ".join(f"{k} {100 * v:.1f} %" for k, v in result[who].items()))
     print(f"open {out / 'index.html'}")
 
-# %% ../nbs/99_cli.ipynb #c032
+# %% ../nbs/99_cli.ipynb #c042
 def examine():
     "What the doctor finds on this machine, as (sign, sentence) pairs: 'ok', 'note' or 'todo'."
     import importlib.metadata as im, platform, shutil
@@ -550,7 +550,7 @@ def examine():
     found.append(("ok" if prepared else "note", "prepared sets: " + (", ".join(prepared) or "none yet; the embedded ones are made on first use")))
     return found
 
-# %% ../nbs/99_cli.ipynb #c033
+# %% ../nbs/99_cli.ipynb #c043
 @app.command()
 def doctor(folder: Annotated[Optional[Path], typer.Argument(help="a folder to look into (default: the installation)")] = None):
     """Say what is installed and prepared; or, given a folder, which recordings lie in it, what is missing, and what to do next.

@@ -365,7 +365,7 @@ _Chain._stored, _Chain._alone = _stored, _alone
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c041
+# %% ../../nbs/augment/05_explorer.ipynb #c042
 class _Page(Page):
     "A page of the explorer that needs no kernel."
     _script, _title = _JS, "Augmentations"
@@ -381,7 +381,7 @@ class _Page(Page):
         state["stored"] = self._stored(most_bytes - len(js) - len(image) - len(safe_json(state)) - 1500) if full else [None] * len(self.steps)
         return self._html(safe_json(state), image)
 
-# %% ../../nbs/augment/05_explorer.ipynb #c042
+# %% ../../nbs/augment/05_explorer.ipynb #c043
 def _keep(clips, room):
     "The clips, or fewer of them, or fewer of their frames, in `room` bytes of a page."
     n, C, T, V, M = (clips[k] for k in "nCTVM")
@@ -395,7 +395,7 @@ def _picture(self):
     on = ", ".join(s["label"] for i, s in enumerate(self.steps) if self.first["on"][i]) or "nothing switched on"
     return _png(pack([self.x[0], torch.nan_to_num(self._shown())], self.skeleton, [self.clips["labels"][0] or "a clip", on]))
 
-# %% ../../nbs/augment/05_explorer.ipynb #c043
+# %% ../../nbs/augment/05_explorer.ipynb #c044
 def _shown(self):
     try: return self.views(self.first)[0]
     except Exception: return self.x[0]
@@ -405,7 +405,7 @@ _Page._picture, _Page._shown, _Page.__repr__ = _picture, _shown, _repr
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c044
+# %% ../../nbs/augment/05_explorer.ipynb #c046
 class StaticExplorer(StaticPage, _Page, _Chain): "The explorer where anywidget is not installed."
 
 @cache
@@ -424,7 +424,7 @@ def _live_explorer():
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c045
+# %% ../../nbs/augment/05_explorer.ipynb #c047
 def _choose(data, clips, skeleton):
     "(clips (n,C,T,V,M), their labels, skeleton) of a data set, or of a tensor of clips."
     if not hasattr(data, "batch"):
@@ -444,7 +444,7 @@ def _choose(data, clips, skeleton):
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c046
+# %% ../../nbs/augment/05_explorer.ipynb #c049
 def explore_augment(
     data,                   # SkeletonData, or clips (N,C,T,V,M)
     augmentations=None,     # None: all of them; one, a chain, a list, names ("BA+NA"), or the levels of `growing(...)`
@@ -474,7 +474,7 @@ def explore_augment(
 
 
 
-# %% ../../nbs/augment/05_explorer.ipynb #c047
+# %% ../../nbs/augment/05_explorer.ipynb #c050
 def _build(augs, levels, on, everything, coins, draw, ranges):
     "Steps, levels and the first setting."
     steps, taken = [], []
@@ -490,7 +490,7 @@ def _build(augs, levels, on, everything, coins, draw, ranges):
     setting = dict(on=first, values=[_values(a) for a in augs], draw=int(draw), coins=bool(coins), level=-1)
     return dict(steps=steps, levels=found, setting=setting, first=copy.deepcopy(setting), stored=[None] * len(augs))
 
-# %% ../../nbs/augment/05_explorer.ipynb #c048
+# %% ../../nbs/augment/05_explorer.ipynb #c051
 def _open(state, augs, box, x, data, skeleton, encoder, stream, samples, fps):
     "The widget around it all."
     e = (_live_explorer() or StaticExplorer)(**state, clips=box, fps=float(fps), strip={}, ask={}, answer={}, live=True)

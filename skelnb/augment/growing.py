@@ -20,7 +20,7 @@ ARRANGEMENTS = {                    # HiCLR's Table 2, then Table 3 (right)
     "[BA]": ["BA"], "[BA, NA]": ["BA", "NA"], "[BA, NA, DAE]": ["BA", "NA", "DAE"], "[BA, NA, AdaIN]": ["BA", "NA", "AdaIN"],
 }
 
-# %% ../../nbs/augment/04_growing.ipynb #c008
+# %% ../../nbs/augment/04_growing.ipynb #c009
 class AugmentationSet(Compose):
     "One T_i: callable on joint clips like any Compose, and the keeper of what acts later: `mask` on the stream, `edges` in the encoder."
     def __init__(self,
@@ -38,7 +38,7 @@ class AugmentationSet(Compose):
         chain = [type(step).__name__ for step in self.flat()] + (["(stream)", repr(self.mask)] if self.mask else [])
         return f"{' + '.join(self.names)}: {' > '.join(chain) or 'nothing'}" + (f"; in the encoder: {self.edges!r}" if self.edges else "")
 
-# %% ../../nbs/augment/04_growing.ipynb #c009
+# %% ../../nbs/augment/04_growing.ipynb #c011
 def growing(
     sets,                           # e.g. ["BA", "NA", "Mask"]: names of SETS, unions "BA+NA", factories such as RandomMask, or augmentations
     skeleton=NTU25,                 # layout of the clips
@@ -54,7 +54,7 @@ def growing(
         levels.append(_assemble(found))
     return levels
 
-# %% ../../nbs/augment/04_growing.ipynb #c010
+# %% ../../nbs/augment/04_growing.ipynb #c012
 def _union(s):
     "The strategies of one set."
     if isinstance(s, str): return [name.strip() for name in s.split("+")]
@@ -73,7 +73,7 @@ def _strategy(s, skeleton):
 
 def _name(factory): return next((name for name, f in SETS.items() if f is factory), factory.__name__)
 
-# %% ../../nbs/augment/04_growing.ipynb #c011
+# %% ../../nbs/augment/04_growing.ipynb #c014
 _ORDER = {"BA": 0, "NA": 1, "AdaIN": 3}         # others: 2
 
 def _assemble(found):

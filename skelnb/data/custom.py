@@ -132,7 +132,7 @@ def roles(
         if role: found.setdefault(role, n)
     return found
 
-# %% ../../nbs/data/07_custom.ipynb #c013
+# %% ../../nbs/data/07_custom.ipynb #c014
 def _pattern(text):
     "A regular expression from 'a{label}_s{subject}_t{trial}'; None for ''."
     if not text: return None
@@ -159,7 +159,7 @@ def read_name(
     found = rule.fullmatch(name if "/" in pattern else name.rpartition("/")[2]) or ("/" in pattern and re.fullmatch("(?:.*/)?" + rule.pattern, name))
     return {k: _value(v) for k, v in found.groupdict().items()} if found else None
 
-# %% ../../nbs/data/07_custom.ipynb #c015
+# %% ../../nbs/data/07_custom.ipynb #c017
 _LETTERS = dict(a="label", act="label", action="label", c="camera", s="subject", p="subject", subj="subject", v="camera", t="repeat", e="repeat", r="repeat", k="camera")
 
 def guess_pattern(
@@ -180,7 +180,7 @@ def guess_pattern(
         out += piece
     return out if used and all(read_name(n, out) is not None for n in names) else ""
 
-# %% ../../nbs/data/07_custom.ipynb #c016
+# %% ../../nbs/data/07_custom.ipynb #c018
 def _hole(column, used):
     "The part of a pattern for one varying part of the names, and what it stands for."
     numbered = [re.fullmatch(r"([^\W\d]*)(\d+)", v) for v in column]
@@ -191,7 +191,7 @@ def _hole(column, used):
     role = next((r for r in ("label", "subject") if r not in used), None) if len(column) < 4 or len(set(column)) <= .7 * len(column) else None     # what never comes again is a name
     return ("{%s}" % role if role else "{}"), role
 
-# %% ../../nbs/data/07_custom.ipynb #c019
+# %% ../../nbs/data/07_custom.ipynb #c021
 KINDS = {".csv": "text", ".tsv": "text", ".txt": "text", ".dat": "text", ".json": "json", ".npy": "npy", ".npz": "npz", ".mat": "mat", ".parquet": "parquet", ".pq": "parquet", ".pkl": "pickle", ".pickle": "pickle"}
 _SIDE = re.compile(r"(.*[_\- ])?(labels?|meta|metadata|annotations?|info|subjects?|splits?|classes|action_names)", re.I)
 _NOT = re.compile(r"readme.*|licen[cs]e.*|layout|skeleton|spec|plan|source|requirements|copying|changelog", re.I)
@@ -214,7 +214,7 @@ def _within(path, root):
     path, root = os.path.realpath(path), os.path.realpath(root)
     return os.path.isfile(path) and os.path.commonpath([path, root]) == root
 
-# %% ../../nbs/data/07_custom.ipynb #c020
+# %% ../../nbs/data/07_custom.ipynb #c022
 _FRAME_FILE = re.compile(r"(.*?)[_\-. ]?(\d{4,})(_keypoints)?", re.ASCII)
 
 @dataclass
@@ -259,7 +259,7 @@ def _same(folder, f, other):
     a, b = os.path.realpath(os.path.join(folder, f)), os.path.realpath(other if os.path.isabs(str(other)) or os.path.exists(str(other)) else os.path.join(folder, other))
     return a == b
 
-# %% ../../nbs/data/07_custom.ipynb #c021
+# %% ../../nbs/data/07_custom.ipynb #c023
 def _named(root, paths, left, notes):
     "{name of a clip: its files}. JSON files of one frame each are one clip by folder and beginning of the name."
     stem = lambda f: unicodedata.normalize("NFC", os.path.splitext(f)[0])
@@ -302,7 +302,7 @@ def _one_frame(path):
     try: return len(_frames(formats.read_json(path)) or ()) == 1
     except ReadError: return False
 
-# %% ../../nbs/data/07_custom.ipynb #c023
+# %% ../../nbs/data/07_custom.ipynb #c025
 LARGEST_TABLE = 2**30           # bytes of a text file
 _EMPTY = {"", "nan", "na", "n/a", "null", "none", "-", "--", "?"}
 
@@ -334,7 +334,7 @@ def _separator(lines):
     first = lines[0][1]
     return next((s for s in ("\t", ";", ",") if s in first), None)
 
-# %% ../../nbs/data/07_custom.ipynb #c024
+# %% ../../nbs/data/07_custom.ipynb #c026
 def read_table(
     path,                       # text (comma, semicolon, tab or white space between values), Parquet, or JSON of rows or columns
 ):                              # DataFrame; without a header its columns are 0, 1, ...
@@ -357,7 +357,7 @@ def read_table(
     table.columns = first if header else range(n)
     return table
 
-# %% ../../nbs/data/07_custom.ipynb #c025
+# %% ../../nbs/data/07_custom.ipynb #c027
 def _read_parquet(path):
     "A Parquet table; what its footer says is checked first."
     import pyarrow.parquet as pq
@@ -386,7 +386,7 @@ def _json_table(d, path):
     if isinstance(d, dict) and d and all(map(flat, d.values())): return pd.DataFrame(dict(name=list(d), label=list(d.values())))
     raise ReadError(path, "is no table: expected a list of objects, or an object of equally long lists", "Numbers in nested lists are read as arrays")
 
-# %% ../../nbs/data/07_custom.ipynb #c027
+# %% ../../nbs/data/07_custom.ipynb #c029
 def plain_joint(name):
     "A joint's name in one spelling: 'ShoulderLeft', 'L_Shoulder', 'left shoulder' are all 'left shoulder'."
     text = unicodedata.normalize("NFC", str(name))
@@ -411,7 +411,7 @@ def joint_index(
     first = 1 if max(digits.values()) == V and min(digits.values()) >= 1 else 0
     return {n: k - first for n, k in digits.items() if 0 <= k - first < V}
 
-# %% ../../nbs/data/07_custom.ipynb #c029
+# %% ../../nbs/data/07_custom.ipynb #c032
 _AX = r"(?:(?:pos(?:ition)?|coord)[\s_.\-:]*)?(?P<axis>x|y|z|c|conf|confidence|score|visibility|likelihood|prob|probability)"
 _SEP = r"[\s_.\-:/\[\]()]*"
 _LAST, _FIRST = re.compile(rf"(?P<joint>.*?){_SEP}{_AX}{_SEP}", re.I), re.compile(rf"{_AX}{_SEP}(?P<joint>.+?){_SEP}", re.I)
@@ -442,7 +442,7 @@ def read_columns(
         if len(cols) > len(best): best = cols
     return best
 
-# %% ../../nbs/data/07_custom.ipynb #c031
+# %% ../../nbs/data/07_custom.ipynb #c035
 def wide_columns(
     names,                      # of the columns
     skeleton,                   # `Skeleton`
@@ -463,7 +463,7 @@ def wide_columns(
     if other: notes.append(f"columns of joints that {skeleton.name} does not have are left out: {', '.join(sorted({str(j) for _, j, _ in other})[:8])}")
     return joints, sure if any(any(s) for s in sure) else [], dims, notes
 
-# %% ../../nbs/data/07_custom.ipynb #c032
+# %% ../../nbs/data/07_custom.ipynb #c036
 def _headerless(names, V, path, table=None):
     "Columns without names: joint after joint, x y z (and a confidence) of each, person after person, perhaps after a column of frames."
     plain = [n for n in names if not isinstance(n, str)]
@@ -485,7 +485,7 @@ def _last_is_confidence(table, columns, each):
     last = x[3][np.isfinite(x[3])]
     return bool(last.size) and 0 <= last.min() and last.max() <= 2 and (last.max() <= 1.0001 or bool((last == last.round()).all()))
 
-# %% ../../nbs/data/07_custom.ipynb #c034
+# %% ../../nbs/data/07_custom.ipynb #c038
 @dataclass
 class Raw:
     "A clip as a file has it: x (C,T,V,M) float64 with NaN for what is missing, confidence (T,V,M) or None, facts."
@@ -494,7 +494,7 @@ class Raw:
     name: str = ""
     facts: dict = field(default_factory=dict)
 
-# %% ../../nbs/data/07_custom.ipynb #c035
+# %% ../../nbs/data/07_custom.ipynb #c039
 def _numeric(table, columns, path):
     "(rows, columns) float64; a value that is no number is named."
     part = table[columns]
@@ -522,7 +522,7 @@ def _parts(table, spec, path):
     if column not in table: raise ReadError(path, f"has no column {column!r}, which should name the clips; it has {', '.join(map(str, list(table)[:8]))}", "Are these files of one kind?")
     return [(str(_value(k)), rows) for k, rows in table.groupby(column, sort=False)]
 
-# %% ../../nbs/data/07_custom.ipynb #c036
+# %% ../../nbs/data/07_custom.ipynb #c041
 def _need(table, columns, path):
     if lost := [c for c in columns if c not in table]: raise ReadError(path, f"has no column {lost[0]!r} ({len(lost)} of {len(columns)} are not there); it has {', '.join(map(str, list(table)[:8]))}{', ...' * (table.shape[1] > 8)}", "Its layout is another one than that of the other files; prepare it by itself, or leave it out")
 
@@ -552,7 +552,7 @@ def _frames(rows, spec, path, where):
         if known[-1] - known[0] < 10 * step * len(known): return int(known[-1] - known[0]) // step + 1, (values - known[0]).astype(np.int64) // step
     return len(known), at
 
-# %% ../../nbs/data/07_custom.ipynb #c037
+# %% ../../nbs/data/07_custom.ipynb #c042
 def _in_order(x, c, rows, spec, path, name):
     "Frames by their number; rows of several persons side by side."
     where = f"clip {name}: " if name else ""; T, at = _frames(rows, spec, path, where); who, slots = np.zeros(len(rows), np.int64), [0]
@@ -570,7 +570,7 @@ def _twice(keys, say, path):
     order = np.argsort(keys, kind="stable"); again = order[1:][np.diff(keys[order]) == 0]
     raise ReadError(path, say(int(again.min())), "Are these two clips with one name, or two persons? A column with the clip or the person tells them apart")
 
-# %% ../../nbs/data/07_custom.ipynb #c038
+# %% ../../nbs/data/07_custom.ipynb #c044
 def _long(table, spec, path):
     "Clips of a long table: one row a joint of a frame."
     cols, skeleton = spec.columns, spec.skeleton; axes = [cols[a] for a in "xyz"[:spec.dims]]; _need(table, [cols["joint"], *axes], path)
@@ -592,7 +592,7 @@ def _counted(v):
     at = np.cumsum(v == v[0]) - 1
     return int(at[-1]) + 1, at
 
-# %% ../../nbs/data/07_custom.ipynb #c039
+# %% ../../nbs/data/07_custom.ipynb #c046
 def stacked_columns(
     table,                      # without a header
     V,                          # joints
@@ -622,7 +622,7 @@ def _stacked(table, spec, path):
         c = _numeric(rows, [cols["confidence"]], path).reshape(-1, V, 1) if "confidence" in cols else None
         yield Raw(x, c, name, _facts(rows, spec, path, where))
 
-# %% ../../nbs/data/07_custom.ipynb #c041
+# %% ../../nbs/data/07_custom.ipynb #c048
 _ORDERS = {2: ["T(VC)", "T(MVC)"], 3: ["TVC", "CTV", "TCV", "VCT", "VTC", "CVT", "NT(VC)", "NT(MVC)"],
            4: ["CTVM", "TMVC", "MTVC", "TVCM", "MCTV", "NTVC", "NCTV", "NTCV"], 5: ["NCTVM", "NMTVC", "NTMVC", "NTVCM", "NMCTV"]}
 
@@ -641,7 +641,7 @@ def guess_axes(
             if ok: return order
     return ""
 
-# %% ../../nbs/data/07_custom.ipynb #c042
+# %% ../../nbs/data/07_custom.ipynb #c049
 def _as_clips(a, axes, V):
     "[(C,T,V,M)] float64 of an array whose axes are told."
     letters = re.findall(r"\([A-Z]+\)|[A-Z]", axes); a = np.asarray(a, np.float64)
@@ -653,7 +653,7 @@ def _as_clips(a, axes, V):
     if "N" not in letters: a, letters = a[None], ["N", *letters]
     return list(a.transpose([letters.index(l) for l in "NCTVM"]))
 
-# %% ../../nbs/data/07_custom.ipynb #c044
+# %% ../../nbs/data/07_custom.ipynb #c052
 LARGEST_ARRAY = 2**28           # numbers in a .mat file
 
 def _npz(path):
@@ -671,7 +671,7 @@ def _npz(path):
     except Exception as e: raise ReadError(path, f"is no .npz archive: {formats._say(e)}", "Write it again with np.savez") from None
     return out
 
-# %% ../../nbs/data/07_custom.ipynb #c045
+# %% ../../nbs/data/07_custom.ipynb #c053
 def _words(z, name):
     "An array of text in a .npz; ValueError where it is none."
     if z.getinfo(name).file_size > 2**26: raise ValueError("too much text")
@@ -679,7 +679,7 @@ def _words(z, name):
     if a.dtype.kind not in "US": raise ValueError("no text")
     return a
 
-# %% ../../nbs/data/07_custom.ipynb #c046
+# %% ../../nbs/data/07_custom.ipynb #c054
 def _mat(path):
     "{name: array} of the numbers and words in a .mat file up to version 7."
     import scipy.io
@@ -704,7 +704,7 @@ def _flat_struct(found, depth=3):
         else: out[k] = v
     return out
 
-# %% ../../nbs/data/07_custom.ipynb #c047
+# %% ../../nbs/data/07_custom.ipynb #c055
 def _nested(v, depth=0):
     "How deep lists are nested, along the first elements; 0: no list."
     return 1 + _nested(v[0], depth + 1) if isinstance(v, list) and v and depth < 8 else int(isinstance(v, list))
@@ -720,7 +720,7 @@ def _json_array(v, path, key):
     a, b, *_ = [*sizes.items(), ((), 0)]
     raise ReadError(path, f"{what}place {b[1]} has shape {b[0]}, place {a[1]} has {a[0]}", "All frames of a clip have the same joints; write null where one is missing")
 
-# %% ../../nbs/data/07_custom.ipynb #c048
+# %% ../../nbs/data/07_custom.ipynb #c057
 def _members(path):
     "{key: array or single value} of a file that holds arrays."
     kind = KINDS[path.suffix.lower()]
@@ -741,7 +741,7 @@ def _pick(found, V, path, key=None):
     say = ", ".join(f"{k or 'array'} {s}" for k, s in list(tried.items())[:5]) or f"only {', '.join(map(str, list(found)[:6]))}"
     raise ReadError(path, f"expected an array with an axis of {V} joints and one of 3 or 2 coordinates, got {say}", "Choose the layout of these files, or tell their axes: axes=\"TVC\"")
 
-# %% ../../nbs/data/07_custom.ipynb #c049
+# %% ../../nbs/data/07_custom.ipynb #c058
 def _array(path, spec):
     "Clips of a file of arrays."
     found = _members(path); V = len(spec.skeleton)
@@ -750,7 +750,7 @@ def _array(path, spec):
         return [r for k, d in found.items() for r in _one_array(d, spec, path, V, str(d.get(spec.columns.get("clip") or roles(d).get("clip"), k)))]
     return _one_array(found, spec, path, V, "")
 
-# %% ../../nbs/data/07_custom.ipynb #c050
+# %% ../../nbs/data/07_custom.ipynb #c059
 def _one_array(found, spec, path, V, name):
     "Clips of {key: array or value}."
     if spec.key and spec.key not in found: raise ReadError(path, f"holds no {spec.key!r}, but {', '.join(map(str, list(found)[:6]))}", "Are these files of one kind?")
@@ -781,7 +781,7 @@ def _member_facts(found, spec, path, i, n):
         out[factor] = _value(v[i if len(v) == n else 0])
     return out
 
-# %% ../../nbs/data/07_custom.ipynb #c052
+# %% ../../nbs/data/07_custom.ipynb #c061
 def _notes(path):
     "(annotations, {name: train, val, test or another split}) of such a pickle; clips that are in several splits have none."
     d = formats.safe_unpickle(path); notes, split = (d.get("annotations"), d.get("split") or {}) if isinstance(d, dict) else (d, {})
@@ -804,7 +804,7 @@ def _annotations(path, spec):
         out.append(Raw(x.transpose(3, 1, 2, 0)[:spec.dims].astype(np.float64), None if c is None else c.transpose(1, 2, 0).astype(np.float64), name, says))
     return out
 
-# %% ../../nbs/data/07_custom.ipynb #c054
+# %% ../../nbs/data/07_custom.ipynb #c063
 def read_clips(
     paths,                      # the file(s) of one entry of `find_clips`, absolute
     spec,                       # `Spec`
@@ -823,7 +823,7 @@ def read_clips(
     except (MemoryError, RecursionError, OverflowError, ValueError, KeyError, TypeError, IndexError, OSError) as e:
         raise ReadError(path, f"cannot be understood: {formats._say(e)}", "Is it of the same kind as the other files? Correct it, or leave it out") from None
 
-# %% ../../nbs/data/07_custom.ipynb #c055
+# %% ../../nbs/data/07_custom.ipynb #c064
 def _beside(files, path):
     "One `Raw` of files that hold a person of the clip each; a shorter one ends earlier."
     if any(len(raws) != 1 for raws in files): raise ReadError(path, "holds several clips, but its name says it is one person of a clip", "Leave {person} out of the pattern")
@@ -832,7 +832,7 @@ def _beside(files, path):
     c = [np.pad(np.ones(r.x.shape[1:]) if r.confidence is None else r.confidence, [(0, T - r.x.shape[1]), (0, 0), (0, 0)], constant_values=np.nan) for r in raws] if known else None
     return Raw(np.concatenate(x, 3), np.concatenate(c, 2) if known else None, "", raws[0].facts)
 
-# %% ../../nbs/data/07_custom.ipynb #c057
+# %% ../../nbs/data/07_custom.ipynb #c066
 def fill(
     x,                          # (C,T,V,M) float64, NaN where a point is missing
     skeleton,                   # its parents tell where a joint that is never seen is put
@@ -850,7 +850,7 @@ def fill(
     for m in np.flatnonzero(never.any(0)): _to_parent(y[..., m], never[:, m], skeleton)
     return np.where(there[None, :, None], y, 0.)
 
-# %% ../../nbs/data/07_custom.ipynb #c058
+# %% ../../nbs/data/07_custom.ipynb #c067
 def _short_gaps(there, lost, gap):
     "(T,M): frames of a person lost for at most `gap` frames between two in which they are there."
     out = np.zeros_like(there)
@@ -869,7 +869,7 @@ def _to_parent(x, never, skeleton):
         if never[p]: p = int(np.where(never, 10**6, hops[v]).argmin())
         if not never[p]: x[..., v] = x[..., p]
 
-# %% ../../nbs/data/07_custom.ipynb #c060
+# %% ../../nbs/data/07_custom.ipynb #c070
 def tidy(
     raw,                        # `Raw`
     spec,                       # `Spec`
@@ -891,7 +891,7 @@ def tidy(
     x = _metres(x, spec)
     return Recording(x.astype(np.float32), spec.fps, name, dict(raw.facts), skeleton), told
 
-# %% ../../nbs/data/07_custom.ipynb #c061
+# %% ../../nbs/data/07_custom.ipynb #c071
 def _blank(raw, spec):
     "(C,T,V,M) with NaN for every point that is not there or not sure, and the mean confidence."
     x, told = np.array(raw.x, np.float64), {}
@@ -912,7 +912,7 @@ def _persons(x, spec):
     keep = np.sort(order) if frames[np.sort(order)[0]] else order
     return x[..., keep], int((frames > 0).sum() - (frames[keep] > 0).sum())
 
-# %% ../../nbs/data/07_custom.ipynb #c062
+# %% ../../nbs/data/07_custom.ipynb #c072
 TALL = 1.7                      # metres: what pixels are scaled to
 
 def extent(x):
@@ -935,7 +935,7 @@ def _turn(up, to):
     from dataclasses import replace
     return None if up == to else (replace(NTU25, up=to).upright.T @ replace(NTU25, up=up).upright).astype(np.float64)
 
-# %% ../../nbs/data/07_custom.ipynb #c064
+# %% ../../nbs/data/07_custom.ipynb #c074
 def _say(v): return f"{v:.3g}" if v < 1000 else f"{v:,.0f}"
 
 def guess_units(
@@ -968,7 +968,7 @@ def guess_up(
     c = int(np.abs(mean).argmax()); sure = float(abs(mean[c]) / np.linalg.norm(mean))
     return ("-" if mean[c] < 0 else "") + "xyz"[c], f"from legs to head it is {'+' if mean[c] > 0 else '-'}{_say(abs(mean[c]))} units along {'xyz'[c]}" + (", not much more than along another axis" if sure < .8 else ""), sure
 
-# %% ../../nbs/data/07_custom.ipynb #c066
+# %% ../../nbs/data/07_custom.ipynb #c076
 def _spread(items, n):
     "At most n of a list, from its beginning to its end."
     items = list(items)
@@ -997,7 +997,7 @@ def guess(
     _guess_facts(folder, found, spec, told); _guess_numbers(folder, found, spec, told)
     return _checked(spec)
 
-# %% ../../nbs/data/07_custom.ipynb #c067
+# %% ../../nbs/data/07_custom.ipynb #c078
 def _form(path, skeleton, spec, paths):
     "Fill in form, layout, columns, key, axes and facts from one file."
     kind = KINDS[path.suffix.lower()]
@@ -1027,7 +1027,7 @@ def _form(path, skeleton, spec, paths):
         return
     raise error
 
-# %% ../../nbs/data/07_custom.ipynb #c068
+# %% ../../nbs/data/07_custom.ipynb #c079
 def _form_annotations(path, skeleton, spec):
     "Fill in what a pickle of annotations is."
     notes, of = _notes(path); shape = notes[0]["keypoint"].shape; s = skeleton or {(25, 3): LAYOUTS["ntu25"], (17, 2): LAYOUTS["coco17"]}.get(shape[2:])
@@ -1037,13 +1037,13 @@ def _form_annotations(path, skeleton, spec):
     spec.facts = {k: v for k, v in roles([k for k, v in notes[0].items() if isinstance(v, (str, int, np.integer))]).items() if k in FACTORS}
     spec.why["form"] = f"a pickle of {len(notes):,} annotations, keypoint of shape {shape}" + ", with keypoint_score" * ("keypoint_score" in notes[0]) + f"; splits: {', '.join(sorted(set(of.values())))}" * bool(of)
 
-# %% ../../nbs/data/07_custom.ipynb #c069
+# %% ../../nbs/data/07_custom.ipynb #c080
 def _third_is_confidence(x):
     "Is the third of three coordinates a number from 0 to 1 beside pixels?"
     z = x[2][np.isfinite(x[2])]; size = extent(x[:2])
     return bool(z.size) and 0 <= z.min() and z.max() <= 1.0001 and bool(size.any()) and float(np.median(size[size > 0])) > 20
 
-# %% ../../nbs/data/07_custom.ipynb #c071
+# %% ../../nbs/data/07_custom.ipynb #c082
 def _form_table(table, skeleton, spec, path):
     "Fill in what the columns of a table are."
     names = list(table); role = roles([n for n in names if isinstance(n, str)])
@@ -1064,7 +1064,7 @@ def _form_table(table, skeleton, spec, path):
     spec.facts = {k: role[k] for k in FACTORS if k in role}
     spec.why["form"] = f"{'one row a frame' if spec.form == 'wide' else 'one row a joint'}, {len(table):,} rows, {len(names)} columns" + "".join(f"; {n}" for n in notes)
 
-# %% ../../nbs/data/07_custom.ipynb #c072
+# %% ../../nbs/data/07_custom.ipynb #c084
 def _known(joints, path):
     "The known layout with these joints (names, numbers from 0 or 1), or that many columns."
     if isinstance(joints, int): fits = [s for s in LAYOUTS.values() if joints % (3 * len(s)) == 0 and joints // (3 * len(s)) <= 2]
@@ -1073,7 +1073,7 @@ def _known(joints, path):
     what = f"{joints} columns without names" if isinstance(joints, int) else f"{len(joints)} joints ({', '.join(map(str, joints[:8]))}{', ...' * (len(joints) > 8)})"
     raise ReadError(path, f"has {what}, which is {'more than one' if fits else 'no'} known layout", f"Give layout=: a layout file, or one of {', '.join(LAYOUTS)}")
 
-# %% ../../nbs/data/07_custom.ipynb #c073
+# %% ../../nbs/data/07_custom.ipynb #c085
 def _guess_facts(folder, found, spec, told):
     "Pattern of the names, folders, side table."
     names = [c for c, _ in found.clips.values()]
@@ -1105,7 +1105,7 @@ def _column_names(folder, found, spec):
 
 def _bare(name): return os.path.splitext(name)[0] if os.path.splitext(name)[1].lower() in KINDS else name
 
-# %% ../../nbs/data/07_custom.ipynb #c074
+# %% ../../nbs/data/07_custom.ipynb #c086
 def read_classes(path):
     "{label: name} of a table of two columns, or the names of a list, one a line."
     if KINDS.get(Path(path).suffix.lower()) == "text" and not _separator(_lines(path)): return [l.strip() for _, l in _lines(path)]
@@ -1113,7 +1113,7 @@ def read_classes(path):
     if table.shape[1] != 2: raise ReadError(path, f"has {table.shape[1]} columns", "Expected two: label and name")
     return {str(_value(a)): str(b) for a, b in zip(table.iloc[:, 0], table.iloc[:, 1])}
 
-# %% ../../nbs/data/07_custom.ipynb #c075
+# %% ../../nbs/data/07_custom.ipynb #c088
 def _named_classes(path, found):
     "{label: name} of a table with a row a class; {} where it is none."
     try: table = read_table(path)
@@ -1124,7 +1124,7 @@ def _named_classes(path, found):
     fits = pd.api.types.is_integer_dtype(table[a]) and table[a].is_unique and table[b].is_unique and not any(os.path.splitext(str(v))[0].lower() in clips for v in table[b])
     return {str(k): str(v) for k, v in zip(table[a], table[b])} if fits else {}
 
-# %% ../../nbs/data/07_custom.ipynb #c076
+# %% ../../nbs/data/07_custom.ipynb #c089
 def _folder_role(values, said, before):
     "What the folders of one level stand for: label, subject, camera, or ''."
     if len(values) < 2: return ""
@@ -1161,7 +1161,7 @@ def _guess_numbers(folder, found, spec, told):
         if sure < .6: spec.up = "-y" if spec.dims == 2 else skeleton.up; spec.why["up"] += f"; taken as {'pictures have it' if spec.dims == 2 else 'the layout says'}"
     if spec.dims == 2 and spec.up[-1] == "z": spec.up = "-y"
 
-# %% ../../nbs/data/07_custom.ipynb #c078
+# %% ../../nbs/data/07_custom.ipynb #c091
 def _side(path, found, spec):
     "({clip: {factor: value}}, notes): the side table, its rows matched with clips by name, or one by one by order."
     table = read_table(path); clips = list(found.clips); full = {c: found.clips[c][0] for c in clips}
@@ -1187,7 +1187,7 @@ def _side(path, found, spec):
     if twice: raise ReadError(path, f"{formats._short(str(twice[0]))} is the name of several files", "Write the folder before the name, as walk/clip1")
     return out, [f"{lost} of its {len(table)} rows name no clip that is there"] if lost else []
 
-# %% ../../nbs/data/07_custom.ipynb #c079
+# %% ../../nbs/data/07_custom.ipynb #c092
 class NoSideTable(ReadError):
     "A table that says nothing about the clips that are there."
 
@@ -1197,7 +1197,7 @@ def _by_order(table, clips, path):
     if len(table) != len(clips): raise NoSideTable(path, f"{len(table)} labels for {len(clips)} clips", "One line a clip, in the order of names; better, a column with the names of the files")
     return {c: dict(label=_value(v)) for c, v in zip(clips, table.iloc[:, 0])}, ["labels are dealt to clips in the order of names: nothing in it says which is whose"]
 
-# %% ../../nbs/data/07_custom.ipynb #c080
+# %% ../../nbs/data/07_custom.ipynb #c093
 def _sides(folder, found, spec):
     "(what the side table says of every clip, notes); clips are named by files, or by the column that names them."
     if not spec.labels: return {}, []
@@ -1227,7 +1227,7 @@ def _agree(pairs, spec):
     for name, a, b in pairs:
         if seen.setdefault(a, (b, name))[0] != b: raise DataError(f"{spec.labels} says {b!r} of {name} and {seen[a][0]!r} of {seen[a][1]}, but the names of both say label {a}; is the table off by a line? Correct it, or use one of the two (pattern='' or labels='')")
 
-# %% ../../nbs/data/07_custom.ipynb #c082
+# %% ../../nbs/data/07_custom.ipynb #c095
 def _every(folder, found, spec, side, some=None):
     "(name, file, Recording or None, told or ReadError) of every clip; `some`: names of entries to look at."
     used = set()
@@ -1245,7 +1245,7 @@ def _every(folder, found, spec, side, some=None):
             except ReadError as e: yield name, paths[0], None, e; continue
             r.meta = facts; yield name, paths[0], r, told
 
-# %% ../../nbs/data/07_custom.ipynb #c083
+# %% ../../nbs/data/07_custom.ipynb #c096
 def make_clip(
     r,                          # `Recording`
     spec,                       # `Spec`
@@ -1268,7 +1268,7 @@ def _odd(bones, names):
     off = np.abs(np.log((b[:, use] + 1e-3) / middle[use])) > np.log(2.5)
     return [n for n, share in zip(names, off.mean(1)) if share > .3]
 
-# %% ../../nbs/data/07_custom.ipynb #c085
+# %% ../../nbs/data/07_custom.ipynb #c098
 class Preview:
     "What was understood of a folder. Prints itself; in a notebook the first clips move below. `.problems` should be empty."
     def __init__(self, folder, spec): self.folder, self.spec, self.problems, self.notes, self.clips, self.recordings, self.facts = Path(folder), spec, [], [], 0, [], {}
@@ -1300,7 +1300,7 @@ class Preview:
         print(self)
         if self.recordings: display(self.player())
 
-# %% ../../nbs/data/07_custom.ipynb #c086
+# %% ../../nbs/data/07_custom.ipynb #c099
 def preview(
     folder,                     # of the recordings
     spec,                       # `Spec`
@@ -1320,7 +1320,7 @@ def preview(
     _judge(p, spec)
     return p
 
-# %% ../../nbs/data/07_custom.ipynb #c087
+# %% ../../nbs/data/07_custom.ipynb #c100
 def _look(p, folder, found, spec, side, some, bones, told):
     "Names of all entries, numbers of some."
     pairs, wrong = [], []
@@ -1336,7 +1336,7 @@ def _look(p, folder, found, spec, side, some, bones, told):
         if name not in found.clips: p.facts.pop(name.rpartition("-")[0], None)
     if failed: p.problems.append(f"{len(failed)} of {len(failed) + len(p.recordings)} clips looked at cannot be read, e.g. {failed[0][0]}: {failed[0][1].problem}. {failed[0][1].remedy}")
 
-# %% ../../nbs/data/07_custom.ipynb #c088
+# %% ../../nbs/data/07_custom.ipynb #c101
 def _judge(p, spec):
     "What should be looked at before going on."
     known = sum("label" in f for f in p.facts.values())
@@ -1352,7 +1352,7 @@ def _judge(p, spec):
         axis, why, sure = guess_up(np.concatenate([r.x[..., :1] for r in p.recordings], 1), p.recordings[0].skeleton)
         if sure > .8 and axis != spec.layout["up"]: p.problems.append(f"up={spec.up!r} was told, but heads are not above feet along it ({why}, after turning)")
 
-# %% ../../nbs/data/07_custom.ipynb #c090
+# %% ../../nbs/data/07_custom.ipynb #c103
 def _check_name(name):
     "A name by which `load` finds the set."
     if not re.fullmatch(r"[\w-]{1,100}", str(name), re.ASCII): raise DataError(f"name: expected letters, digits, - and _, got {str(name)[:60]!r}")
@@ -1379,7 +1379,7 @@ def class_names(
 
 assert class_names([3, 1, 3])[0].tolist() == [1, 0, 1] and class_names(["b", "a"])[1] == ["a", "b"] and class_names([1, 0], ["x", "y", "z"])[1] == ["x", "y", "z"]
 
-# %% ../../nbs/data/07_custom.ipynb #c091
+# %% ../../nbs/data/07_custom.ipynb #c104
 def prepare_custom(
     folder,                     # of the recordings
     spec,                       # `Spec` (or its dict): from `guess`, looked at with `preview`
@@ -1408,7 +1408,7 @@ def _too_few(folder, rows, skipped):
     for _, w in skipped.values(): kinds[re.sub(r"[\d.]+", "#", w)] = kinds.get(re.sub(r"[\d.]+", "#", w), 0) + 1
     return ReadError(folder, f"only {len(rows)} of {len(rows) + len(skipped)} clips can be read, so nothing was written; {max(kinds.values())} for one reason, e.g. {file}: {why[:240]}", "Look at preview(folder, spec), and correct the spec or the files")
 
-# %% ../../nbs/data/07_custom.ipynb #c092
+# %% ../../nbs/data/07_custom.ipynb #c106
 def _write_clips(file, clips, spec, frames, progress, name, total):
     "Every usable clip, preprocessed, into one file: (rows of the table, fingerprints, {clip: [kind, why]}, bone lengths)."
     from tqdm.auto import tqdm
@@ -1429,7 +1429,7 @@ def _write_clips(file, clips, spec, frames, progress, name, total):
             keep = [i for i, r in enumerate(rows) if r["_label"] is not None]; rows, prints, bones = [rows[i] for i in keep], [prints[i] for i in keep], [bones[i] for i in keep]
     return rows, prints, skipped, bones
 
-# %% ../../nbs/data/07_custom.ipynb #c093
+# %% ../../nbs/data/07_custom.ipynb #c107
 def _report(name, out, rows, prints, skipped, found, notes, spec, frames, bones):
     "The `Report`; rows learn whose copies they are."
     first = {}
@@ -1458,7 +1458,7 @@ def _finish(tmp, name, rows, spec, frames, report):
         if c not in ("missing", "confidence") and not pd.api.types.is_integer_dtype(meta[c]): meta[c] = ["" if v is None or v != v else str(v) for v in meta[c]]
     _write_table(tmp, name, shape, y, present, meta, skeleton, classes, dict(source=report.to_dict()))
 
-# %% ../../nbs/data/07_custom.ipynb #c094
+# %% ../../nbs/data/07_custom.ipynb #c108
 def read_one(
     path,                       # one recording: a file, or a folder with a file a frame (or a person)
     spec,                       # `Spec` by which its set was read
@@ -1491,7 +1491,7 @@ def saved_plan(
             return Spec.from_dict(plan) if plan else None
     return None
 
-# %% ../../nbs/data/07_custom.ipynb #c099
+# %% ../../nbs/data/07_custom.ipynb #c113
 class PrepareForm:
     "`guess`, `preview` and `prepare_custom` as a form of widgets: `.spec` the plan as it stands, `.preview` what is understood, `.data` the set once it is prepared."
     def __init__(self,
@@ -1512,7 +1512,7 @@ class PrepareForm:
         self.box = w.VBox([w.HBox([w.VBox(every[:half]), w.VBox(every[half:])]), self.said, self.seen])
         self._look()
 
-# %% ../../nbs/data/07_custom.ipynb #c100
+# %% ../../nbs/data/07_custom.ipynb #c114
 def _form_change(self, **new):
     "Another plan, and a look; what cannot be meant is said and changes nothing."
     self.said.value = ""

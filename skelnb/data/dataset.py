@@ -33,7 +33,7 @@ def _nearest(name, known):
     near = difflib.get_close_matches(str(name), list(known), 1, .5)
     return f"known: {', '.join(known) or 'none'}" + (f"; did you mean {near[0]!r}?" if near else "")
 
-# %% ../../nbs/data/04_dataset.ipynb #c010
+# %% ../../nbs/data/04_dataset.ipynb #c011
 def _check_arrays(x, y, present, meta, skeleton, classes, name):
     "Raise a `DataError` or `LayoutError` that says which clip does not fit and what to do."
     if x.ndim != 5: raise DataError(f"{name}: expected x of shape (N,C,T,V,M), got {tuple(x.shape)}; one person still needs a last axis of 1")
@@ -47,7 +47,7 @@ def _check_arrays(x, y, present, meta, skeleton, classes, name):
         raise DataError(f"{name}: clip {wrong[0]} ({meta['name'].iloc[wrong[0]]}) has label {int(y[wrong[0]])}, but there are {len(classes)} classes, 0 to {len(classes) - 1} "
                         f"({len(wrong)} such clips); labels count from 0: subtract 1 if yours count from 1, or give all classes")
 
-# %% ../../nbs/data/04_dataset.ipynb #c011
+# %% ../../nbs/data/04_dataset.ipynb #c012
 def _check_finite(x, names, skeleton, where, block=1024):
     "Raise a `DataError` naming the first clip, frame and joint that is NaN or infinite."
     for start in range(0, len(x), block):
@@ -58,7 +58,7 @@ def _check_finite(x, names, skeleton, where, block=1024):
         raise DataError(f"{where}: clip {i} ({names.iloc[i]}), frame {t}, person {m}, joint {v} ({skeleton.names[v]}): coordinate {'xyz'[c] if c < 3 else c} is {x[i, c, t, v, m]}; "
                         "write a person who was not seen as zeros, fill single joints by interpolation, or leave the clip out")
 
-# %% ../../nbs/data/04_dataset.ipynb #c012
+# %% ../../nbs/data/04_dataset.ipynb #c013
 def _labels(y, name):
     "(N,) int64 from whatever labels were given."
     y = np.asarray(y.cpu() if hasattr(y, "cpu") else y)
@@ -72,7 +72,7 @@ def _tensor(a):
     import torch
     return torch.from_numpy(a)
 
-# %% ../../nbs/data/04_dataset.ipynb #c013
+# %% ../../nbs/data/04_dataset.ipynb #c015
 class SkeletonData:
     "Clips of one length with their labels: what training and every evaluation take."
     def __init__(self,
@@ -120,7 +120,7 @@ class SkeletonData:
         found = ", ".join(f"{self.meta[c].nunique()} {c}s" for c in ("subject", "camera", "setup") if c in self.meta)
         return f"SkeletonData({self.name!r}: {N} clips x {C} coordinates x {T} frames x {V} joints ({self.skeleton.name}) x {M} person(s); {len(self.classes)} classes" + (f"; {found})" if found else ")")
 
-# %% ../../nbs/data/04_dataset.ipynb #c014
+# %% ../../nbs/data/04_dataset.ipynb #c016
 def _index(self, index):
     "Whatever numpy or torch can index with, as something numpy can."
     if isinstance(index, (slice, int, np.integer)): return index
@@ -152,7 +152,7 @@ def _subset(self,
     return s
 SkeletonData.subset = _subset
 
-# %% ../../nbs/data/04_dataset.ipynb #c017
+# %% ../../nbs/data/04_dataset.ipynb #c019
 NTU_TRAIN_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,               # NTU RGB+D 60
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103)   # + NTU RGB+D 120
 _NTU = dict(xsub=lambda m: m.subject.isin(NTU_TRAIN_SUBJECTS),
@@ -173,7 +173,7 @@ PROTOCOLS = {
 # Whom `val` holds out where the performer is not known: in PKU-MMD I, blocks of ten recordings.
 GROUPS = dict.fromkeys(["pku1", "pku1-pairs"], ("recording", lambda m: (m.recording - 1) // 10))
 
-# %% ../../nbs/data/04_dataset.ipynb #c018
+# %% ../../nbs/data/04_dataset.ipynb #c020
 def factors(
     names,                  # names of clips or recordings: S001C002P003R002A013, 0291-L, F291V001C012L001, A01N02-L, a01_s01_e00_v01, ...
 ):                          # DataFrame: name, label (where the name says it), subject, camera, setup, repeat, recording
@@ -201,7 +201,7 @@ def split_of(
     if side.shape != (len(meta),): raise DataError(f"{_called(protocol)} gave {side.shape} answers for {len(meta)} clips")
     return side
 
-# %% ../../nbs/data/04_dataset.ipynb #c020
+# %% ../../nbs/data/04_dataset.ipynb #c022
 _OWN = re.compile(r"(subject|view|setup|fold|clip)=(.+)")
 
 def own_rule(
@@ -232,7 +232,7 @@ def own_rules(meta):
     names += [f"subject={s}" for s in subjects if 1 < len(subjects) <= 200] + [f"view={v}" for v in views if 1 < len(views) <= 50]
     return {n: own_rule(n) for n in names}
 
-# %% ../../nbs/data/04_dataset.ipynb #c022
+# %% ../../nbs/data/04_dataset.ipynb #c025
 _LIKE = dict(ntu=r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", pku1=r"F\d{3}V\d{3}C\d{3}L\d{3}", pku2=r"A\d{3}N\d{3}V\d{3}C\d{3}L\d{3}")
 
 def file_rule(meta):
@@ -259,7 +259,7 @@ def _rule(self, protocol):
     try: return split_of(self.meta, protocol, rules | asked)
     except DataError as e: raise DataError(f"{self.name}: {e}") from None
 
-# %% ../../nbs/data/04_dataset.ipynb #c023
+# %% ../../nbs/data/04_dataset.ipynb #c027
 def _split(self,
     protocol,               # one of `data.protocols()`, or a function meta -> True for training clips
     val=0.,                 # fraction of the training subjects to hold out
@@ -286,7 +286,7 @@ def _protocols(self):
     return list(_rules(self))
 SkeletonData.protocols = _protocols
 
-# %% ../../nbs/data/04_dataset.ipynb #c026
+# %% ../../nbs/data/04_dataset.ipynb #c030
 def _alive(pid):
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
@@ -326,7 +326,7 @@ def atomic_folder(folder):
     except OSError as e: raise FolderError(f"{folder}: could not be written to the end ({e.strerror or e}); nothing of it is kept. Is the disk full?") from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../../nbs/data/04_dataset.ipynb #c027
+# %% ../../nbs/data/04_dataset.ipynb #c031
 FORMAT = "skelnb-data-1"
 
 def _save(self,
@@ -351,7 +351,7 @@ def _write_table(tmp, name, shape, y, present, meta, skeleton, classes, about):
     about = dict(format=FORMAT, name=name, shape=list(shape), classes=classes, skeleton=skeleton.to_dict()) | about
     (tmp / "data.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
-# %% ../../nbs/data/04_dataset.ipynb #c028
+# %% ../../nbs/data/04_dataset.ipynb #c032
 def _about(folder):
     "data.json of a folder, or a `FolderError` that says what is there instead."
     folder = Path(folder)
@@ -385,7 +385,7 @@ def _open(
     return SkeletonData(x, y, present, meta, skeleton, classes, name, check=False)
 SkeletonData.open = staticmethod(_open)
 
-# %% ../../nbs/data/04_dataset.ipynb #c031
+# %% ../../nbs/data/04_dataset.ipynb #c035
 def checkout_data():
     "data/ of the checkout that this package runs from; None where it was installed without one."
     import skelnb
@@ -399,7 +399,7 @@ def data_dir():
 
 def _home(name, frames): return data_dir() / "cache" / f"{name}-{frames}"
 
-# %% ../../nbs/data/04_dataset.ipynb #c032
+# %% ../../nbs/data/04_dataset.ipynb #c036
 REAL = ("nw-ucla", "ntu60", "ntu120", "pku1", "pku2", "pku1-pairs")     # sets that `prepare` writes and `load` finds by name
 
 def from_recordings(
@@ -422,7 +422,7 @@ def from_recordings(
     meta = pd.DataFrame(rows)
     return SkeletonData(x, meta.pop("y"), None, meta, recordings[0].skeleton, classes, name)
 
-# %% ../../nbs/data/04_dataset.ipynb #c034
+# %% ../../nbs/data/04_dataset.ipynb #c039
 def _synthesised(name, frames):
     "A set of the studio, made on first use and kept under a name that changes with the studio's code."
     from skelnb.data import synthetic
@@ -442,7 +442,7 @@ def _synthesised(name, frames):
         warnings.warn(f"the synthetic set could not be kept ({e}); it stays in memory", stacklevel=3)
         return data
 
-# %% ../../nbs/data/04_dataset.ipynb #c035
+# %% ../../nbs/data/04_dataset.ipynb #c041
 def load(
     name_or_path,           # "synthetic", "synthetic-small", one of REAL (prepared before), or a folder written by `SkeletonData.save` or `prepare`
     frames=50,              # frames a clip

@@ -16,7 +16,7 @@ from ..skeleton import Skeleton, LayoutError, JointMap, LAYOUTS, NTU25, UCLA20, 
 
 STUDIO_LAYOUTS = {"nite15": "15", "smpl22": "22", "mocap31": "31", "marker39": "39"}
 
-# %% ../../nbs/data/09_layouts.ipynb #c007
+# %% ../../nbs/data/09_layouts.ipynb #c008
 _SWAPS = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
 _LETTER = re.compile(r"^([lL])(?=[A-Z_. -]|[a-z]{2})|(?<=[_. -])([lL])$|(?<=[_. -])([lL])(?=[_. -])")
 
@@ -35,7 +35,7 @@ def guess_pairs(
         if j is not None and j != i and not {i, j} & used: pairs.append((i, j)); used |= {i, j}
     return pairs
 
-# %% ../../nbs/data/09_layouts.ipynb #c008
+# %% ../../nbs/data/09_layouts.ipynb #c009
 def _bases(names):
     "{(side, word): name}: names in lower case without side, prefix and signs; side is 'left', 'right' or ''."
     sides = {}
@@ -50,7 +50,7 @@ def _bases(names):
         found.setdefault((side, re.sub(r"[^a-z0-9]", "", word.lower())), n)
     return found
 
-# %% ../../nbs/data/09_layouts.ipynb #c009
+# %% ../../nbs/data/09_layouts.ipynb #c011
 _WORDS = dict(      # what the joints of a side are called elsewhere; two words: the mean of both
     shoulder="shoulder sho shoulderjoint", elbow="elbow elb elbowjoint", wrist="wrist wri wra+wrb wristjoint", hand="hand palm fin hand1 middle1", hand_tip="handtip fingertip handend",
     thumb="thumb thumbtip thumb1 thumb4", hip="hip asi+psi hipjoint", knee="knee kne kneejoint", ankle="ankle ank anklejoint", foot="foot toe bigtoe toebase footindex toes ball foottip",
@@ -62,7 +62,7 @@ _MIDDLE = dict(pelvis="pelvis hips hip midhip hipcenter hipcentre spinebase base
     spine_shoulder="spineshoulder shouldercenter shouldercentre thorax upperchest neckbase c7+clav", spine="spinemid midspine torso belly t10+strn")
 _CHAIN = re.compile(r"^(lowerback|abdomen|spine\d*|spinelower|spineupper|chest\d*|torso\d*)$")
 
-# %% ../../nbs/data/09_layouts.ipynb #c010
+# %% ../../nbs/data/09_layouts.ipynb #c012
 def _known(names, say=None):
     "{our name: [own joints whose mean stands for it]}: first what the caller says, then our own names, then other words for them."
     say, words = say or {}, _bases(names)
@@ -89,7 +89,7 @@ def _trunk(names, words, out, used):
         if ours not in out and None not in own: out[ours] = own
     return out
 
-# %% ../../nbs/data/09_layouts.ipynb #c013
+# %% ../../nbs/data/09_layouts.ipynb #c015
 _KEYS = {"name", "names", "joints", "parents", "bones", "pairs", "root", "centre", "shoulders", "origin", "up"}
 
 def make_layout(
@@ -119,7 +119,7 @@ def _names(name, names):
     if double: raise LayoutError(f"layout {name!r}: these names are there twice: {', '.join(double[:5])}; every joint needs its own")
     return list(names)
 
-# %% ../../nbs/data/09_layouts.ipynb #c014
+# %% ../../nbs/data/09_layouts.ipynb #c016
 def _parents(name, names, parents, root):
     "Parents by index; None, '' and -1 make a root."
     if not isinstance(parents, (list, tuple)) or len(parents) != len(names):
@@ -148,7 +148,7 @@ def _shoulders(name, names, own, pairs):
     if {"left_shoulder", "right_shoulder"} <= set(own): return own["left_shoulder"][0], own["right_shoulder"][0]
     raise LayoutError(f"layout {name!r}: no joint is named as a shoulder; say which two are: \"shoulders\": [left, right], names or indices (they tell where the body faces)")
 
-# %% ../../nbs/data/09_layouts.ipynb #c015
+# %% ../../nbs/data/09_layouts.ipynb #c017
 def read_layout(
     layout,             # path of a JSON file; a name as 'ntu25' or 'smpl22'; a dict; or a `Skeleton`, given back
 ):                      # `Skeleton`
@@ -181,7 +181,7 @@ def _read_dict(d, where):
     except LayoutError as e: raise LayoutError(str(e) if where == "layout" else f"{where}: {e}") from None
     except (TypeError, ValueError) as e: raise LayoutError(f"{where}: not a layout ({e})") from None
 
-# %% ../../nbs/data/09_layouts.ipynb #c016
+# %% ../../nbs/data/09_layouts.ipynb #c018
 def _from_bones(d, names, where):
     "Parents from a list of bones [joint, joint] and a root."
     bones, root = d["bones"], d.get("root", d.get("centre", 0)); names = list(names)
@@ -211,7 +211,7 @@ def save_layout(
     finally: part.unlink(missing_ok=True)
     return path
 
-# %% ../../nbs/data/09_layouts.ipynb #c021
+# %% ../../nbs/data/09_layouts.ipynb #c023
 _LAYOUT_TEXT = {        # name<parent=where (ours by default); {S} Left Right, {s} L R, {j} left right; f: metres to the front
 "nite15": """Head<Neck=head Neck<Torso=spine_shoulder:.5+neck:.5 Torso<Torso=spine {S}Shoulder<Neck={j}_shoulder {S}Elbow<{S}Shoulder={j}_elbow {S}Hand<{S}Elbow={j}_wrist:.4+{j}_hand:.6
     {S}Hip<Torso={j}_hip {S}Knee<{S}Hip={j}_knee {S}Foot<{S}Knee={j}_ankle:.7+{j}_foot:.3""",
@@ -260,7 +260,7 @@ def to_studio_layout(
     front = front / np.maximum(np.linalg.norm(front, axis=0, keepdims=True), 1e-9)
     return np.einsum("vj,ctjm->ctvm", _studio(layout.name)[2], np.concatenate([x, front[:, :, None]], 2)).astype("f4")
 
-# %% ../../nbs/data/09_layouts.ipynb #c023
+# %% ../../nbs/data/09_layouts.ipynb #c025
 _MORE = {s + k: [s + w for w in v] for s in ("left_", "right_") for k, v in dict(wrist=["hand", "index"], ankle=["heel", "foot"]).items()}
 
 def _stand_in(name, known, seen=()):
@@ -271,7 +271,7 @@ def _stand_in(name, known, seen=()):
         parts = [_stand_in(n, known, (*seen, name)) for n in text.split()]
         if all(parts): return {o: sum(p.get(o, 0.) for p in parts) / len(parts) for p in parts for o in p}
 
-# %% ../../nbs/data/09_layouts.ipynb #c024
+# %% ../../nbs/data/09_layouts.ipynb #c026
 class Mapping(JointMap):
     """Proposed map from a layout to one of ours: y_v = sum_u matrix[v, u] x_u, called as `Skeleton.map_to`'s.
     `.table()` says where every joint comes from, `.draw(frame)` shows it; `.how` is {joint: 'name' | 'word' | 'told' | 'made' | 'parent' | 'zero'}."""
@@ -300,7 +300,7 @@ class Mapping(JointMap):
                 near = min(have, key=lambda j: (self.target.hops[i, j], self.target.hops[j, self.target.centre]))
                 self.recipes[n], self.how[n] = self.recipes[self.target.names[near]], "parent"
 
-# %% ../../nbs/data/09_layouts.ipynb #c025
+# %% ../../nbs/data/09_layouts.ipynb #c027
 def _told(source, names):
     "What the caller says: {own name: our name, or None for a joint that is not to be used}, checked."
     if names is None: return {}
@@ -345,7 +345,7 @@ def map_joints(
     "`Skeleton.map_to` where every joint has one of our names; else the proposal by words."
     return skeleton.map_to(target) if names is None and set(skeleton.names) <= set(_REST) else propose_mapping(skeleton, target, names)
 
-# %% ../../nbs/data/09_layouts.ipynb #c029
+# %% ../../nbs/data/09_layouts.ipynb #c031
 def _rest_of(skeleton):
     "(V,3) a standing body, y up, for a drawing without data: where the names say, else between (or a little beyond) the neighbours."
     known = {own[0]: _REST[n] for n, own in _known(skeleton.names).items()}
@@ -364,7 +364,7 @@ def _rest_of(skeleton):
 
 def _unit(v): return v / max(np.linalg.norm(v), 1e-9)
 
-# %% ../../nbs/data/09_layouts.ipynb #c030
+# %% ../../nbs/data/09_layouts.ipynb #c032
 def _one_frame(skeleton, frame):
     "(V,3) float, y up, one moment of one person; NaN where a joint is not there."
     if frame is None: return _rest_of(skeleton)
@@ -384,7 +384,7 @@ def _seen(skeleton, x):
     c, s = np.cos(a), np.sin(a)
     return np.stack([c * x[:, 0] + s * x[:, 2], x[:, 1]], -1)
 
-# %% ../../nbs/data/09_layouts.ipynb #c031
+# %% ../../nbs/data/09_layouts.ipynb #c033
 _INK = {"name": "#0072b2", "word": "#0072b2", "told": "#0072b2", "made": "#d55e00", "parent": "#9a4f96", "zero": "#8a8a84"}
 
 class Drawing:
@@ -404,7 +404,7 @@ def _columns(y, top, bottom, least):
     for a, b in zip([None, *order[::-1]], order[::-1]): out[b] = min(out[b], bottom if a is None else out[a] - least)
     return out
 
-# %% ../../nbs/data/09_layouts.ipynb #c032
+# %% ../../nbs/data/09_layouts.ipynb #c035
 def _body(skeleton, x, labels, inks, left, wide, high, size=10, bones=None):
     "One body with a label for every joint, in columns on both sides. SVG text."
     at = _seen(skeleton, x); fine = np.isfinite(at).all(1); low, top = (np.nanmin(at, 0), np.nanmax(at, 0)) if fine.any() else (np.zeros(2), np.ones(2))
@@ -428,7 +428,7 @@ def _page(wide, high, titles, parts, text, more=""):
     head = "".join(f'<text x="{x}" y="16" font-size="13" font-weight="600" fill="#222">{_escape(t)}</text>' for x, t in titles)
     return Drawing(f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" style="max-width:100%;height:auto" font-family="system-ui,sans-serif" role="img" aria-label="{_escape(text)}"><rect width="100%" height="100%" fill="#fff"/>{head}{"".join(parts)}{more}</svg>', text)
 
-# %% ../../nbs/data/09_layouts.ipynb #c033
+# %% ../../nbs/data/09_layouts.ipynb #c036
 def draw_skeleton(
     skeleton,           # `Skeleton`, or what `read_layout` takes
     frame=None,         # (V,2|3) joints, or a clip (C,T,V,M); None: a standing body, as far as the names tell
@@ -459,7 +459,7 @@ def _draw_mapping(self,
 Mapping.draw = _draw_mapping
 Mapping._repr_mimebundle_ = lambda self, include=None, exclude=None: self.draw()._repr_mimebundle_()
 
-# %% ../../nbs/data/09_layouts.ipynb #c039
+# %% ../../nbs/data/09_layouts.ipynb #c042
 def guess_bones(
     x,                  # clip (C,T,V,M), the more movement the better
     root=None,          # index; None: the joint in the middle of the tree
@@ -510,7 +510,7 @@ def guess_mirror(
         if a == b: todo += [(k, k) for k in left]
     return pairs
 
-# %% ../../nbs/data/09_layouts.ipynb #c044
+# %% ../../nbs/data/09_layouts.ipynb #c047
 STYLES = ("csv", "long", "table", "tsv", "json", "npy")
 UNITS = {"m": 1, "cm": 100, "mm": 1000}
 
@@ -545,7 +545,7 @@ def write_custom(
     _write_clips(folder / "clips", clips, s.names, style)
     return dict(clips=folder / "clips", layout=folder / "layout.json", classes=classes, n=len(clips))
 
-# %% ../../nbs/data/09_layouts.ipynb #c045
+# %% ../../nbs/data/09_layouts.ipynb #c048
 def _as_recorded(r, s, dims, unit, missing, rng):
     "(T,M,V,C) float64: a recording of the studio as a file has it, NaN where a joint is not there."
     x = to_studio_layout(r.x, s.name).astype("f8"); here = (r.x != 0).any((0, 2))                   # (T,M)
@@ -584,7 +584,7 @@ def _long(x, names):
     T, M, V, C = x.shape; head = dict(frame=np.repeat(np.arange(T), M * V)) | (dict(person=np.tile(np.repeat(np.arange(M), V), T)) if M > 1 else {}) | dict(joint=np.tile(np.array(names), T * M))
     return pd.concat([pd.DataFrame(head), pd.DataFrame(x.reshape(-1, C), columns=list("xyz"[:C]))], axis=1)
 
-# %% ../../nbs/data/09_layouts.ipynb #c048
+# %% ../../nbs/data/09_layouts.ipynb #c051
 _JS = Path(str(files("skelnb"))) / "static/layout.js"
 _STATE = "names parents pairs shoulders up title frame frames selected suggested suggested_pairs known".split()
 
@@ -614,7 +614,7 @@ class _LayoutPage(Page):
         bones = [(j, p) for j, p in enumerate(self.parents) if p not in (-1, j)]
         return _page(560, 460, [(10, repr(self))], [_body(s, x @ s.upright.T, s.names, ["#333"] * len(s), 0, 560, 460, bones=bones)], repr(self))
 
-# %% ../../nbs/data/09_layouts.ipynb #c049
+# %% ../../nbs/data/09_layouts.ipynb #c052
 def _layout_repr(self): return f"Layout({self.title}: {sum(p >= 0 for p in self.parents)} of {len(self.names)} joints placed, {len(self.pairs)} pairs)"
 
 _LayoutPage.__repr__ = _layout_repr
@@ -636,7 +636,7 @@ def _live_layout():
         def __init__(self, path=None, **state): super().__init__(**state); self.path = path; self.observe(self._saved, "asked")
     return Layout
 
-# %% ../../nbs/data/09_layouts.ipynb #c050
+# %% ../../nbs/data/09_layouts.ipynb #c053
 def draw_layout(
     x,                  # a folder (or file) of recordings; or a clip (C,T,V,M), a `Recording`, one frame (V,2|3), with NaN or zeros where a joint is not there
     names=None,         # V joint names; None: as the files call them, else joint0, joint1, ...
@@ -681,7 +681,7 @@ def _suggest(points, names, own):
     parents = guess_bones(clip, root)
     return [int(p) for p in parents], guess_mirror(clip, parents)
 
-# %% ../../nbs/data/09_layouts.ipynb #c051
+# %% ../../nbs/data/09_layouts.ipynb #c055
 def _from_files(path):
     "A clip of a folder (or a file) whose layout nobody knows, and the names of its joints."
     from skelnb.data.custom import find_clips, guess, preview

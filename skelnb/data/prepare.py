@@ -506,7 +506,7 @@ def _look_inside(folder, listing):
     "Prepared and unfinished sets in folders of `folder`."
     return [f for d, names in listing for f in (_look_set(Path(d))[:1] if "data.json" in names else _look_partial(Path(d)) if "partial.json" in names else [])]
 
-# %% ../../nbs/data/05_prepare.ipynb #c054
+# %% ../../nbs/data/05_prepare.ipynb #c055
 _PACKED = (".zip", ".tar", ".tgz", ".gz", ".xz", ".rar", ".7z")
 
 def doctor_folder(

@@ -584,7 +584,7 @@ def _bar(items, total, what, progress):
     from tqdm.auto import tqdm
     return tqdm(items, total=total, desc=f"writing {what}", unit="file")
 
-# %% ../../nbs/data/00_synthetic.ipynb #c082
+# %% ../../nbs/data/00_synthetic.ipynb #c083
 _JOINT_LINE = "%.9g %.9g %.9g %.7g %.7g %.7g %.7g 0 0 0 0 2\n"          # nine digits give a float32 back to the bit
 
 def skeleton_text(
@@ -603,7 +603,7 @@ def skeleton_text(
         lines += [f"{ids[m]} 0 0 0 0 0 0 0 0 2\n25\n" + 25 * _JOINT_LINE % tuple(row[m]) for m in np.nonzero(there)[0]]
     return "".join(lines)
 
-# %% ../../nbs/data/00_synthetic.ipynb #c083
+# %% ../../nbs/data/00_synthetic.ipynb #c085
 _MISSING = """{n} of the captured samples in this synthetic data set have missing or incomplete skeleton data.
 If you are working on skeleton-based analysis, please ignore these files in your training and testing procedures.
 
@@ -633,7 +633,7 @@ def _note(self, layout, **more):
 
 StudioData.write_ntu, StudioData._note = _write_ntu, _note
 
-# %% ../../nbs/data/00_synthetic.ipynb #c084
+# %% ../../nbs/data/00_synthetic.ipynb #c087
 PKU_VIEW = {1: "M", 2: "L", 3: "R"}             # the studio's camera 1 is the one that tests across views, as M is
 _PKU_TEST = range(291, 335)                     # the recordings that test across subjects in the official split
 
@@ -650,7 +650,7 @@ def _pku_plan(data, per_recording):
     places = {False: iter(_PKU_TEST), True: (n for n in range(2, 10000) if n not in _PKU_TEST)}
     return groups, {(s, g): next(places[bool(t)]) for g in range(len(groups)) for s, t in sorted(train.items())}
 
-# %% ../../nbs/data/00_synthetic.ipynb #c085
+# %% ../../nbs/data/00_synthetic.ipynb #c088
 def _pku_scene(takes, rng):
     "Takes one after the other in any order, idle frames between them: rows (T,150) float32, [(name, action, start, end)] with frames from 1, the last included."
     parts, table, at, before = [], [], 0, None
@@ -670,7 +670,7 @@ def _pku_scenes(data, groups, numbers):
         for (s, c), some in sorted(takes.items()):
             yield f"{numbers[s, g]:04d}-{PKU_VIEW[c]}", *_pku_scene(some, np.random.default_rng([data.asked[5], 7, g, s, c]))
 
-# %% ../../nbs/data/00_synthetic.ipynb #c086
+# %% ../../nbs/data/00_synthetic.ipynb #c089
 def _pku_split(numbers, views):
     "The two split files, word for word as the owners write them."
     def text(train):

@@ -35,7 +35,7 @@ def joint_scores(
     q, k = qk.reshape(B, 2, heads, -1, V).unbind(1)                                       # (B,K,I T,V): a product of frames is a sum over them
     return (q.transpose(2, 3) @ k / q.shape[2]).tanh()
 
-# %% ../../nbs/encoders/04_dsta.ipynb #c015
+# %% ../../nbs/encoders/04_dsta.ipynb #c016
 def attend(
     x,                  # (B,C,T,V)
     A,                  # (B,K,V,V), entry [v,w]: what joint w takes from joint v
@@ -47,7 +47,7 @@ def attend(
     mixed = mixed.view(B, V, K, T, C).permute(0, 3, 1, 2, 4).reshape(B * T * V, K * C)
     return torch.addmm(bias, mixed, weight.flatten(1).T).view(B, T, V, -1).permute(0, 3, 1, 2)
 
-# %% ../../nbs/encoders/04_dsta.ipynb #c018
+# %% ../../nbs/encoders/04_dsta.ipynb #c019
 def _conv_bn(cin, cout, window=1, stride=1):
     return nn.Sequential(nn.Conv2d(cin, cout, (window, 1), (stride, 1), (window // 2, 0)), nn.BatchNorm2d(cout))
 
@@ -72,7 +72,7 @@ class DSTABlock(nn.Module):
         self.skip1, self.skip2, self.skip3 = [nn.Identity() if same else _conv_bn(c, cout) for c in (cin, cin, cout)]
         self.heads, self.dropout, self.stride = heads, dropout, stride
 
-# %% ../../nbs/encoders/04_dsta.ipynb #c019
+# %% ../../nbs/encoders/04_dsta.ipynb #c020
 def _attention(self,
     x,                              # (B,C,T,V)
     edges=None,                     # callable on the attention maps (B,K,V,V)
@@ -88,7 +88,7 @@ def _forward(self, x, edges=None):
     return F.leaky_relu_(add_dropout(self.time(y), self.skip3(y[:, :, ::self.stride]), self.dropout, self.training), .1)
 DSTABlock.attention, DSTABlock.forward = _attention, _forward
 
-# %% ../../nbs/encoders/04_dsta.ipynb #c021
+# %% ../../nbs/encoders/04_dsta.ipynb #c023
 def dsta_plan(
     width=32,           # channels of the first stage
     feature_dim=256,    # channels of the last block
@@ -98,7 +98,7 @@ def dsta_plan(
     return [[w, w, half, 1], [w, w, half, 1], [w, 2 * w, half, 2], [2 * w, 2 * w, half, 1],
             [2 * w, 4 * w, w, 2], [4 * w, 4 * w, w, 1], [4 * w, 4 * w, w, 1], [4 * w, feature_dim, w, 1]]
 
-# %% ../../nbs/encoders/04_dsta.ipynb #c022
+# %% ../../nbs/encoders/04_dsta.ipynb #c024
 class DSTA(Encoder):
     """DSTA-Net as HiCLR configures it: attention between joints, convolution over time. (N,C,T,V,M) -> (N, feature_dim).
     Source: Shi et al. 2020, section 3; HiCLR's implementation details and released configuration."""
@@ -125,7 +125,7 @@ class DSTA(Encoder):
         for m in self.modules():
             if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out")
 
-# %% ../../nbs/encoders/04_dsta.ipynb #c023
+# %% ../../nbs/encoders/04_dsta.ipynb #c025
 def _encode_map(self, clips, edges=None):
     "(B,C,T,V) -> (B, feature_dim, T/4, V): every person alone."
     x = F.leaky_relu_(self.bn(self.proj(clips.contiguous(memory_format=torch.channels_last))), .1)
@@ -133,7 +133,7 @@ def _encode_map(self, clips, edges=None):
     return x
 DSTA.encode_map = _encode_map
 
-# %% ../../nbs/encoders/04_dsta.ipynb #c043
+# %% ../../nbs/encoders/04_dsta.ipynb #c045
 _parts = dict(in_nets="qk", out_nets="mix", ff_nets="feed", out_nett="time", downs1="skip1", downs2="skip2", downt2="skip3")
 DSTA.released = ((r"^graph_layers\.\d+\.(atts|pes\.pe)$|^fc\.", None), (r"^input_map\.0\.", "bn."), (r"^graph_layers\.(\d+)\.alphas$", r"blocks.\1.alpha"),
                  (r"^graph_layers\.(\d+)\.attention0s$", r"blocks.\1.shared"), (r"^graph_layers\.(\d+)\.(\w+)\.", lambda m: f"blocks.{m[1]}.{_parts.get(m[2], m[2])}."))

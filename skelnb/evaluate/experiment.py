@@ -79,7 +79,7 @@ class Trial:
     def __hash__(self): return hash(self.hash)
     def __repr__(self): return f"Trial({self.control or self.method} on {self.data}, {self.protocol}, seed {self.seed}, {self.hash})"
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c008
+# %% ../../nbs/evaluate/09_experiment.ipynb #c009
 def _check_split(data, split):
     "Raise where a known set has no such split."
     from skelnb.data import synthetic
@@ -93,7 +93,7 @@ def _check_knobs(protocol, knobs):
     known = {"frozen": {"k", "drop"}, "fusion": {"how"}, "finetune": words(finetune) | plan, "semi": words(semi) | plan, "transfer": set(TARGET).union(*map(words, (transfer, finetune, semi, linear, knn))) | plan}.get(protocol)
     if known is not None and (unknown := sorted(set(knobs) - known)): raise ExperimentError(f"protocol {protocol!r} has no knob {unknown[0]!r}; it has: {', '.join(sorted(known))}")
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c009
+# %% ../../nbs/evaluate/09_experiment.ipynb #c010
 TARGET = ("to", "split", "frames", "val")                                             # knobs of "transfer" that say which clips it is measured on
 
 def _complete(pretext, protocol, knobs):
@@ -112,7 +112,7 @@ def target_of(trial):
     knobs = trial.identity["protocol"]
     return {"recipe": {"data": knobs["to"]}, "control": None, **{k: knobs[k] for k in TARGET[1:]}} if trial.protocol == "transfer" else trial.pretext
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c010
+# %% ../../nbs/evaluate/09_experiment.ipynb #c012
 def digest(identity):
     "The first 12 hex digits of the SHA-256 of plain values as JSON."
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
@@ -142,7 +142,7 @@ def stored(trial, results=None):
     if found.get("trial") != trial.identity: raise ExperimentError(f"{file} holds another trial than its name says; move it away and run again")
     return found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c012
+# %% ../../nbs/evaluate/09_experiment.ipynb #c014
 def pack(flags):
     "(N,) of true and false as text: eight to a byte, base64."
     return base64.b64encode(np.packbits(np.asarray(flags, bool))).decode()
@@ -162,7 +162,7 @@ def unpack_labels(text):
     kind, _, rest = text.partition(":")
     return np.frombuffer(base64.b64decode(rest), kind).astype(np.int64)
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c014
+# %% ../../nbs/evaluate/09_experiment.ipynb #c016
 def summary(result):
     "What is kept of a `Result`."
     kept = {"accuracy": result.accuracy, "correct": pack(result.predictions == result.y)}
@@ -172,7 +172,7 @@ def subsets(streams):
     "Every choice of streams, single ones first."
     return [some for n in range(1, len(streams) + 1) for some in combinations(streams, n)]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c015
+# %% ../../nbs/evaluate/09_experiment.ipynb #c017
 def frozen(tables, seed, k=20, standardise=False, drop=80, device=None):
     "kNN, linear layer and k-means on the features {stream: (train, val or None, test)} of frozen encoders: of every stream, and of every choice of them."
     found, heads = {}, {}
@@ -188,7 +188,7 @@ def frozen(tables, seed, k=20, standardise=False, drop=80, device=None):
             found[name]["clusters"] = {"nmi": groups["nmi"], "ari": groups["ari"], "groups": pack_labels(groups.labels)}
     return found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c017
+# %% ../../nbs/evaluate/09_experiment.ipynb #c019
 class _Raw(torch.nn.Module):
     "In place of an encoder: the coordinates as they are."
     def forward(self, x): return x.flatten(1)
@@ -229,7 +229,7 @@ def parts_of(pretext):
         _PARTS.clear(); _PARTS[key] = found if len(found) == 3 else (found[0], None, found[1])
     return _PARTS[key]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c018
+# %% ../../nbs/evaluate/09_experiment.ipynb #c020
 def encoders_of(pretext, train, out, seed, device=None, progress=False):
     "({stream: encoder}, history) of a trial, on the device: trained, found trained in the folder `out`, as they were drawn, or the coordinates."
     settings, streams = pretext["recipe"]["settings"], pretext["recipe"]["settings"].get("streams", ["joint"])
@@ -248,7 +248,7 @@ def encoders_of(pretext, train, out, seed, device=None, progress=False):
     found = load_weights(out / "last.safetensors")
     return {s: e.to(device) for s, e in (found if isinstance(found, dict) else {streams[0]: found}).items()}, json.loads(done.read_text())["history"]
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c019
+# %% ../../nbs/evaluate/09_experiment.ipynb #c021
 def _shared(encoders): return dict(standardise=any(isinstance(e, _Raw) for e in encoders.values()), device=_place(next(iter(encoders.values())))[0])
 
 def _frozen(encoders, parts, seed, **knobs):
@@ -274,7 +274,7 @@ def by_stream(protocol):
 # name -> (encoders, (train, val, test), seed, **knobs) -> {streams: {what: numbers}}
 PROTOCOLS = {"frozen": _frozen, "fusion": _fusion, "finetune": by_stream(finetune), "semi": by_stream(semi), "transfer": by_stream(transfer)}
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c023
+# %% ../../nbs/evaluate/09_experiment.ipynb #c025
 def work(trials, results=None, runs=None, device=None, threads=None, progress=False):
     "Do the trials of one pretext run that are not there yet, and write a file for each; what went wrong, a sentence each."
     if threads: torch.set_num_threads(threads)
@@ -307,7 +307,7 @@ def about(parts, history, seconds, device):
             "seconds": {"pretext": round(sum(r["seconds"] for r in history), 1), "protocol": round(seconds, 1)}, "threads": torch.get_num_threads(), "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             "versions": {"skelnb": skelnb.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c024
+# %% ../../nbs/evaluate/09_experiment.ipynb #c026
 CLUSTERS = {"dask": "dask distributed", "ray": "ray"}                                 # backends that reach other machines, and the packages of each
 
 @contextmanager
@@ -326,7 +326,7 @@ def connected(backend="loky", address=None, jobs=None, device=None):
         except Exception as error: raise ExperimentError(f"no {backend} cluster{f' at {address}' if address else ''}: {error}") from error
         yield found
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c025
+# %% ../../nbs/evaluate/09_experiment.ipynb #c027
 @contextmanager
 def _dask(address, jobs, device):
     "Dask: at the address, else this process's client, else where its settings say ($DASK_SCHEDULER_ADDRESS), else workers started here."
@@ -359,13 +359,13 @@ def _ray(address, jobs, device):
     finally:
         if new: ray.shutdown()
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c026
+# %% ../../nbs/evaluate/09_experiment.ipynb #c028
 def sets_of(trials):
     "{(name, frames)} of the prepared sets that trials read."
     needed = [p for t in trials for p in (t.pretext, target_of(t))]
     return sorted({(name, p["frames"]) for p in needed for name in p["recipe"]["data"].split("+")})
 
-# %% ../../nbs/evaluate/09_experiment.ipynb #c027
+# %% ../../nbs/evaluate/09_experiment.ipynb #c029
 def run(
     trials,               # those that have been run are left alone
     jobs=None,            # processes side by side; None: one, and on a cluster as many as it has room for

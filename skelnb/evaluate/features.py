@@ -127,7 +127,7 @@ def _bar(batches, progress):
     except ImportError: return batches
     return tqdm(batches, desc="features", unit="batch", leave=False)
 
-# %% ../../nbs/evaluate/00_features.ipynb #c021
+# %% ../../nbs/evaluate/00_features.ipynb #c022
 @torch.no_grad()
 def features(encoder,                # network, dict {stream: network} or method; (n,C,T,V,M) -> (n,D)
              data,                   # SkeletonData; Features are returned as they are
@@ -156,7 +156,7 @@ def features(encoder,                # network, dict {stream: network} or method
             rows.append(_check_rows(h, len(index)).float().cpu())
     return Features(torch.cat(rows), torch.as_tensor(np.asarray(data.y)), _clip_names(data), data.classes, stream, feature)
 
-# %% ../../nbs/evaluate/00_features.ipynb #c022
+# %% ../../nbs/evaluate/00_features.ipynb #c023
 def _check_rows(rows, n):
     "An encoder gives one row of numbers a clip."
     if not torch.is_tensor(rows) or rows.ndim != 2 or len(rows) != n:
@@ -164,7 +164,7 @@ def _check_rows(rows, n):
         raise EvaluationError(f"expected the encoder to give ({n}, D), one row of features a clip, got {got}; pool over frames, joints and persons")
     return rows
 
-# %% ../../nbs/evaluate/00_features.ipynb #c025
+# %% ../../nbs/evaluate/00_features.ipynb #c026
 @torch.no_grad()
 def calibrate(
     encoder,                # network, dict {stream: network} or method; changed in place
@@ -185,7 +185,7 @@ def calibrate(
         for m, old in zip(norms, momentum): m.momentum = old
     return encoder
 
-# %% ../../nbs/evaluate/00_features.ipynb #c028
+# %% ../../nbs/evaluate/00_features.ipynb #c029
 @dataclass(repr=False)
 class Result:
     "What a protocol measured. `accuracy` is the honest number: the last epoch, or the epoch that was best on held-out training data."
@@ -212,7 +212,7 @@ class Result:
     def accuracy(self): return (self.predictions == self.y).double().mean().item()
     def __repr__(self): return _result_table(self)
 
-# %% ../../nbs/evaluate/00_features.ipynb #c029
+# %% ../../nbs/evaluate/00_features.ipynb #c030
 def _knobs(settings):
     "Settings as a line of text."
     def told(v):
@@ -232,7 +232,7 @@ def _result_table(r):
     heading, rows = _lines(r); knobs = _knobs(r.settings)
     return "\n".join([heading + (f" ({knobs})" if knobs else ""), *(f"  {what:<8}  {100 * value:6.2f} %   {remark}".rstrip() for what, value, remark in rows)])
 
-# %% ../../nbs/evaluate/00_features.ipynb #c031
+# %% ../../nbs/evaluate/00_features.ipynb #c033
 def _class_names(self): return list(self.classes) if self.classes is not None else [str(c) for c in range(self.scores.shape[1])]
 
 def _confusion(self):
@@ -243,7 +243,7 @@ def _confusion(self):
     return pd.DataFrame(counts, index=pd.Index(names, name="true"), columns=pd.Index(names, name="predicted"))
 Result.confusion = _confusion
 
-# %% ../../nbs/evaluate/00_features.ipynb #c032
+# %% ../../nbs/evaluate/00_features.ipynb #c034
 def _per_class(self):
     "DataFrame, one row a class: how many test clips, how many of them right (recall), what it is most often taken for."
     counts = self.confusion().to_numpy(); n = counts.sum(1); wrong = counts.copy(); np.fill_diagonal(wrong, 0)
@@ -252,7 +252,7 @@ def _per_class(self):
                          "mistaken for": np.where(wrong.sum(1) > 0, names[wrong.argmax(1)], "")}, index=pd.Index(names, name="class"))
 Result.per_class = _per_class
 
-# %% ../../nbs/evaluate/00_features.ipynb #c035
+# %% ../../nbs/evaluate/00_features.ipynb #c037
 RIGHT, WRONG, MOST_NUMBERS = (0, 114, 178), (213, 94, 0), 20           # colours of the diagonal and of the rest; classes up to which counts are written
 
 def _shares(counts):
@@ -272,7 +272,7 @@ def _png(pixels):
     size = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
 
-# %% ../../nbs/evaluate/00_features.ipynb #c036
+# %% ../../nbs/evaluate/00_features.ipynb #c038
 _TD = "padding:1px 5px;text-align:right;border:0;line-height:1.35;white-space:nowrap;"
 
 def _bar_cell(value, ink="#b9d9ec"):
@@ -288,7 +288,7 @@ def _table_html(heads, rows):
 
 def _text_cell(text, style=""): return f'<td style="{_TD}{style}">{html.escape(str(text))}</td>'
 
-# %% ../../nbs/evaluate/00_features.ipynb #c037
+# %% ../../nbs/evaluate/00_features.ipynb #c039
 def _matrix_html(r):
     "Few classes: one table, a row a true class, with counts in coloured cells."
     counts, names = r.confusion().to_numpy(), _class_names(r); colours, shares, table = _shades(counts), _shares(counts), r.per_class()
@@ -301,7 +301,7 @@ def _matrix_html(r):
     rows = [[_text_cell(n, "font-weight:600"), _text_cell(counts[i].sum()), _bar_cell(table["accuracy"].iloc[i]), *(cell(i, j) for j in range(len(names)))] for i, n in enumerate(names)]
     return _table_html(["true class", "clips", "right", *upright], rows)
 
-# %% ../../nbs/evaluate/00_features.ipynb #c038
+# %% ../../nbs/evaluate/00_features.ipynb #c040
 def _picture_html(r, listed=12):
     "Many classes: the matrix as an image, the largest confusions beside it, all classes folded."
     counts, names, table = r.confusion().to_numpy(), _class_names(r), r.per_class(); C = len(names)
@@ -323,7 +323,7 @@ def _result_html(r):
             f'<div style="color:#555;font-size:12px">{html.escape(_knobs(r.settings))}</div>{body}</div>')
 Result._repr_html_ = _result_html
 
-# %% ../../nbs/evaluate/00_features.ipynb #c042
+# %% ../../nbs/evaluate/00_features.ipynb #c044
 def majority(train, test) -> Result:
     "The floor of every table: always answer the class that is most frequent in `train`."
     y, t = (torch.as_tensor(np.asarray(d.y)).long() for d in (train, test))
@@ -333,7 +333,7 @@ def majority(train, test) -> Result:
     names = test.names if isinstance(test, Features) else _clip_names(test)
     return Result(share.expand(len(t), C).clone(), t, names=names, classes=classes, settings={"protocol": "majority"})
 
-# %% ../../nbs/evaluate/00_features.ipynb #c043
+# %% ../../nbs/evaluate/00_features.ipynb #c045
 def feature_pair(encoder, train, test, stream="joint", batch_size=None, device=None, progress=False, feature="backbone"):
     "Features of `train` and `test`, checked against each other, and the number of classes."
     a, b = (features(encoder, d, stream, batch_size, device, progress, feature=feature) for d in (train, test))

@@ -61,7 +61,7 @@ def _by_distance(query, bank, k, chunk, candidates):
     value, index = _exact(torch.cat([query, torch.ones_like(query[:, :1])], 1), torch.cat([bank, -half(bank)], 1), k, max(1, chunk // len(bank)))
     return (value - half(query)).clamp(max=0), index
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c013
+# %% ../../nbs/evaluate/01_knn.ipynb #c014
 _SPARE, _FINE = 20, 31         # candidates a row beside the k; axes that are carried by two bf16 numbers
 
 def _in_bf16(x, axes):
@@ -79,7 +79,7 @@ def _sums_in_float32():
     try: flags.allow_bf16_reduced_precision_reduction = False; yield
     finally: flags.allow_bf16_reduced_precision_reduction = before
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c014
+# %% ../../nbs/evaluate/01_knn.ipynb #c015
 @_sums_in_float32()
 def _by_candidates(query, bank, k, step):
     "As `_exact`, and sure (N,): True where no row outside the candidates can belong to the k nearest."
@@ -100,7 +100,7 @@ def _by_candidates(query, bank, k, step):
         found.append((value, at.gather(1, order), value[:, -1] + asked[:, -1] > best_out + bound))
     return tuple(torch.cat(part) for part in zip(*found))
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c016
+# %% ../../nbs/evaluate/01_knn.ipynb #c018
 def vote(similarity,           # (N,k) cosines, or minus half the squared distances
          labels,               # (N,k) int64 labels of the neighbours
          n_classes,            # C
@@ -111,7 +111,7 @@ def vote(similarity,           # (N,k) cosines, or minus half the squared distan
     weight = (similarity / temperature).softmax(1)              # = exp(s/t) up to a factor common to the row; cannot overflow
     return weight.new_zeros(len(weight), n_classes).scatter_add_(1, labels, weight)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c020
+# %% ../../nbs/evaluate/01_knn.ipynb #c022
 def knn(encoder,               # network, dict {stream: network} or method; None where train and test are Features
         train,                 # SkeletonData or Features: the bank
         test,                  # SkeletonData or Features: who asks
@@ -138,7 +138,7 @@ def knn(encoder,               # network, dict {stream: network} or method; None
     return Result(scores, b.y, names=b.names, classes=b.classes, settings={"protocol": "knn", "k": k, "temperature": temperature, "stream": a.stream or stream, "bank": len(a)}
                   | {name: value for name, value in told.items() if value not in ("cosine", "backbone", None)})
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c023
+# %% ../../nbs/evaluate/01_knn.ipynb #c025
 def _flat(data, start, stop, stream):
     "Rows start..stop of `data` as (n, D) float32."
     if isinstance(data, Features): return data.x[start:stop]
@@ -150,7 +150,7 @@ def _blocks(data, budget, stream):
     width = _flat(data, 0, 1, stream).shape[1]; step = max(1, budget // width)
     for start in range(0, len(data), step): yield start, _flat(data, start, min(start + step, len(data)), stream)
 
-# %% ../../nbs/evaluate/01_knn.ipynb #c024
+# %% ../../nbs/evaluate/01_knn.ipynb #c026
 def nearest_neighbour(train,            # SkeletonData or Features
                       test,             # SkeletonData or Features
                       *, stream="joint",

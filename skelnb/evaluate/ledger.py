@@ -28,7 +28,7 @@ def share_right(correct, draws=None):
     clips, seeds = draws
     return 100 * ((clips @ correct.T) * seeds).sum(1) / (clips.sum(1) * seeds.sum(1))
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c008
+# %% ../../nbs/evaluate/11_ledger.ipynb #c009
 def nmi(y, groups, draws=None):
     "100 x NMI (arithmetic) of labels (N,) and groups (S,N), mean over seeds: one number, or one for each draw."
     y, groups = np.asarray(y), np.atleast_2d(groups)
@@ -53,7 +53,7 @@ def _nmi_of(table):
     mutual = rows + columns - entropy(p.reshape(len(p), -1))
     return np.where(rows + columns > 0, 2 * mutual / np.where(rows + columns > 0, rows + columns, 1), 1.)
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c010
+# %% ../../nbs/evaluate/11_ledger.ipynb #c012
 @dataclass
 class Claim:
     "A sentence of a paper as a comparison of rows."
@@ -82,7 +82,7 @@ def trials_of(claim, data, seeds=(0, 1, 2), split=None):
     table = TABLES[claim.table]
     return list(dict.fromkeys(t for label in rows_of(asked(claim, data)) for s in seeds if (t := trial_of(table.row(label), data, s, split)) is not None))
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c011
+# %% ../../nbs/evaluate/11_ledger.ipynb #c013
 def evidence(claim, data, seeds=(0, 1, 2), split=None, results=None):
     "({label: (S,N) flags or groups}, labels of the clips, seeds that all rows have); None where a row has no run at all."
     table, found = TABLES[claim.table], {}
@@ -98,7 +98,7 @@ def evidence(claim, data, seeds=(0, 1, 2), split=None, results=None):
     flags = {label: np.stack([unpack_labels(kept(*by[s])["groups"]) if measure == "clusters" else unpack(kept(*by[s])["correct"], len(truth)) for s in common]) for label, by in found.items()}
     return flags, truth, common
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c012
+# %% ../../nbs/evaluate/11_ledger.ipynb #c015
 def differences(claim, flags, truth, draws=None, clusters=False):
     "How much better the better side of every pair is, in points: (pairs,), or (pairs, draws)."
     value = {label: nmi(truth, rows, draws) if clusters else share_right(rows, draws) for label, rows in flags.items()}
@@ -131,7 +131,7 @@ def judge(claim, data, seeds=(0, 1, 2), split=None, results=None, draws=10_000):
     return {"id": claim.id, "data": measured_on(data, split), "claim": claim.text, "source": claim.source, "effect": round(float(effect), 2),
             "interval": [round(float(low), 2), round(float(high), 2)], "verdict": verdict(low + claim.slack, high + claim.slack, none=0. if claim.slack else 1.), "seeds": len(common), "clips": len(truth)}
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c014
+# %% ../../nbs/evaluate/11_ledger.ipynb #c018
 CLAIMS = [
     Claim("1", "SkeletonBYOL is better than SkeletonCLR, three streams, linear", "ACL, Table VI", "acl-6", [("SkeletonBYOL", "SkeletonCLR")]),
     Claim("2", "CMAL is better than SkeletonBYOL", "ACL, Table VI", "acl-6", [("CMAL", "SkeletonBYOL")]),
@@ -157,7 +157,7 @@ CLAIMS = [
     Claim("17", "ACL is better than CrosSCLR and AimCLR, three streams, each read as its authors do", "ACL, Tables II, VII", "acl-2", [("ACL", "3s-CrosSCLR"), ("ACL", "3s-AimCLR")]),
     Claim("17, read alike", "ACL is better than CrosSCLR and AimCLR, scores added", "ACL, Tables II, VII", "acl-2", [(f"ACL{(plain := ', scores added')}", f"3s-CrosSCLR{plain}"), (f"ACL{plain}", f"3s-AimCLR{plain}")])]
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c015
+# %% ../../nbs/evaluate/11_ledger.ipynb #c019
 CLAIMS += [
     Claim("18", "normal augmentations help the baseline", "HiCLR, Table 3", "hiclr-3-right", [("Baseline, [BA, NA]", "Baseline, [BA]")]),
     Claim("19", "Mask, DAE and AdaIN hurt the baseline and help in HiCLR", "HiCLR, Table 3", "hiclr-3-right", [pair for name in ("Mask", "DAE", "AdaIN") for pair in
@@ -173,7 +173,7 @@ CLAIMS += [
     Claim("26", "fine-tuned, HiCLR is better than AimCLR and CrosSCLR", "HiCLR, Table 7", "hiclr-7", [("3s-HiCLR", "3s-AimCLR"), ("3s-HiCLR", "3s-CrosSCLR")]),
     Claim("27", "HiCLR is better than SkeletonCLR with a transformer, too", "HiCLR, Table 4", "hiclr-4", [("HiCLR, transformer, joint", "SkeletonCLR, transformer, joint")])]
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c017
+# %% ../../nbs/evaluate/11_ledger.ipynb #c021
 JUDGED = ("synthetic-small", "nw-ucla", "pku1-pairs", "ntu60", "ntu120", "pku1", "pku2")
 
 def write_ledger(datasets=JUDGED, results=None, draws=10_000, seeds=(0, 1, 2), split=None):
@@ -187,14 +187,14 @@ def write_ledger(datasets=JUDGED, results=None, draws=10_000, seeds=(0, 1, 2), s
     write_json(folder / "ledger.json", sorted(made + kept, key=lambda line: (sets.get(line["data"].split()[0], len(sets)), line["data"], order[line["id"]])))
     return made
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c019
+# %% ../../nbs/evaluate/11_ledger.ipynb #c023
 def published(claim):
     "{column: smallest difference of the claim's pairs in the paper's own numbers, points}, for columns in which every row has one."
     table = TABLES[claim.table]; paper = {label: table.row(label).paper for label in rows_of(claim)}
     mean = lambda side, column: sum(paper[label][column] for label in _labels(side)) / len(_labels(side))
     return {c: round(min(mean(better, c) - mean(worse, c) for better, worse in claim.pairs), 2) for c in table.columns if all(p.get(c) is not None for p in paper.values())}
 
-# %% ../../nbs/evaluate/11_ledger.ipynb #c022
+# %% ../../nbs/evaluate/11_ledger.ipynb #c026
 COLOURS = {"holds": "#0072b2", "does not hold": "#d55e00", "undecided": "#888888"}
 
 def read_ledger(ids=None, results=None):

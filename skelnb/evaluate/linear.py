@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from .features import EvaluationError, Features, Result, feature_pair, features
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c010
+# %% ../../nbs/evaluate/02_linear.ipynb #c011
 def _new_layer(width, n_classes, seed, device):
     "A fully connected layer, weights N(0, 0.02), bias 0, and the generator that goes on to shuffle."
     generator = torch.Generator().manual_seed(seed)
@@ -18,7 +18,7 @@ def _new_layer(width, n_classes, seed, device):
         layer.weight.copy_(torch.randn(n_classes, width, generator=generator) * .02); layer.bias.zero_()
     return layer.to(device), generator
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c012
+# %% ../../nbs/evaluate/02_linear.ipynb #c014
 class Descent:
     "Gradient descent with momentum, step for step what torch.optim.SGD does (whose first use costs seconds of imports)."
     def __init__(self, parameters, lr, momentum=.9, weight_decay=0.):
@@ -31,7 +31,7 @@ class Descent:
             v.mul_(self.momentum).add_(p.grad).add_(p, alpha=self.weight_decay)
             p.sub_(v, alpha=self.lr); p.grad = None
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c014
+# %% ../../nbs/evaluate/02_linear.ipynb #c017
 def _epoch(layer, descend, x, y, batch_size, generator, drop_last):
     "One pass over the table in a new order; the mean loss."
     order = torch.randperm(len(x), generator=generator).to(x.device)
@@ -43,21 +43,21 @@ def _epoch(layer, descend, x, y, batch_size, generator, drop_last):
         total = total + loss.detach() * len(index)
     return float(total) / len(order)
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c016
+# %% ../../nbs/evaluate/02_linear.ipynb #c019
 @torch.no_grad()
 def _measure(layer, table):
     "(scores on the CPU, accuracy) of a layer on (x, y)."
     scores = layer(table[0])
     return scores.cpu(), (scores.argmax(1) == table[1]).double().mean().item()
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c017
+# %% ../../nbs/evaluate/02_linear.ipynb #c020
 def _standard(train, *others):
     "The tables with every feature shifted and scaled by the mean and spread it has in `train`."
     mean, spread = train.x.mean(0), train.x.std(0)
     spread = torch.where(spread > 1e-12, spread, 1.)
     return [f and Features((f.x - mean) / spread, f.y, f.names, f.classes, f.stream) for f in (train, *others)]
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c018
+# %% ../../nbs/evaluate/02_linear.ipynb #c022
 def _training(layer, tables, generator, epochs, lr, drop, momentum, weight_decay, batch_size, drop_last, eval_every):
     "Train, and at every look give ({'epoch', 'loss', accuracy on each table}, scores on test)."
     descend, drops = Descent(layer.parameters(), lr, momentum, weight_decay), [drop] if isinstance(drop, int) else list(drop or ())
@@ -69,7 +69,7 @@ def _training(layer, tables, generator, epochs, lr, drop, momentum, weight_decay
         found = {name: _measure(layer, table) for name, table in tables.items()}
         yield {"epoch": epoch, "loss": loss} | {name: accuracy for name, (_, accuracy) in found.items()}, found["test"][0]
 
-# %% ../../nbs/evaluate/02_linear.ipynb #c019
+# %% ../../nbs/evaluate/02_linear.ipynb #c024
 def linear(encoder,               # network, dict {stream: network} or method; None where train and test are Features
            train,                 # SkeletonData or Features
            test,                  # SkeletonData or Features

@@ -161,7 +161,7 @@ def clip_order(
     if drop_last and shown >= batch_size: order = order[:shown // batch_size * batch_size]
     return order.split(batch_size)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c025
+# %% ../../nbs/evaluate/04_semi.ipynb #c026
 def _view(plan, stream, skeleton):
     "A function (joint clips, generator) -> what the network is shown in training."
     change = growing([plan.augment], skeleton)[0] if isinstance(plan.augment, str) else plan.augment
@@ -181,7 +181,7 @@ def train_epoch(network, step, data, batches, view, generator, device):
         total, right, n = total + loss.detach() * len(y), right + (logits.detach().argmax(1) == y).sum(), n + len(y)
     return float(total) / n, float(right) / n
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c026
+# %% ../../nbs/evaluate/04_semi.ipynb #c028
 @contextmanager
 def own_dice(seed, device):
     "Dropout and new weights draw from the global generators: seeded here, and afterwards as they were."
@@ -208,7 +208,7 @@ def train_network(
         if not math.isfinite(loss): raise EvaluationError(f"the loss is {loss} in epoch {epoch}: lower lr={plan.lr}, or shorten the gradients with clip=2")
         yield epoch, step.lr, loss, right
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c028
+# %% ../../nbs/evaluate/04_semi.ipynb #c031
 def fresh(
     encoder,                    # network with .config (any of create_encoder), dict or method; or a function without arguments that makes a network
     stream="joint", seed=0,
@@ -222,7 +222,7 @@ def fresh(
         from skelnb.encoders.core import create_encoder
         return create_encoder(**config)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c031
+# %% ../../nbs/evaluate/04_semi.ipynb #c034
 def _check_sets(train, test, val):
     "Raise where the sets cannot be trained and tested on; the number of classes."
     for what, d in (("train", train), ("test", test), ("val", val)):
@@ -238,7 +238,7 @@ def _copy(encoder, stream, start, seed):
     if not isinstance(found, nn.Module): raise EvaluationError(f"expected a network (nn.Module), whose weights can be trained, got {type(found).__name__}")
     return found
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c032
+# %% ../../nbs/evaluate/04_semi.ipynb #c035
 def train_classifier(encoder, train, test, plan, *, stream="joint", val=None, seed=0, eval_every=5, shown=None, start="given", device=None, progress=False, settings=None) -> Result:
     "Encoder and new layer trained as `plan` says, measured on `test`: what semi, finetune, supervised and transfer share. The trained network is `.network` of the result."
     n_classes, encoder = _check_sets(train, test, val), _copy(encoder, stream, start, seed)
@@ -266,7 +266,7 @@ def train_classifier(encoder, train, test, plan, *, stream="joint", val=None, se
 
 def _state(network): return {k: v.detach().clone() for k, v in network.state_dict().items()}
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c033
+# %% ../../nbs/evaluate/04_semi.ipynb #c036
 def _bar(epochs, progress):
     "A progress bar, or one that shows nothing."
     try: from tqdm.auto import tqdm
@@ -274,7 +274,7 @@ def _bar(epochs, progress):
     if progress: return tqdm(total=epochs, desc="training", unit="epoch", leave=False)
     return type("NoBar", (), {"update": lambda self: None, "close": lambda self: None})()
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c034
+# %% ../../nbs/evaluate/04_semi.ipynb #c038
 def semi(
     encoder,                    # network, dict {stream: network} or method; it is copied, never changed
     train, test,                # SkeletonData
@@ -298,7 +298,7 @@ def semi(
     return train_classifier(encoder, train.subset(index), test, plan, stream=stream, val=val, seed=seed, eval_every=eval_every, start=start, device=device, progress=progress,
                             shown=len(train) if plan.visits == "full" else len(index), settings=settings)
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c035
+# %% ../../nbs/evaluate/04_semi.ipynb #c039
 def _check_draw(y, index, classes, fraction, at_least):
     "Raise where a draw leaves nothing to learn from, or a class without a clip."
     lost = sorted(set(y.tolist()) - set(y[index].tolist()))
@@ -307,7 +307,7 @@ def _check_draw(y, index, classes, fraction, at_least):
         raise EvaluationError(f"fraction={fraction} leaves {len(lost)} of {len(set(y.tolist()))} classes without a labelled clip: {names}. Use a larger fraction, at_least=1 to keep one clip "
                               "of each class, or at_least=0 to allow it, as the published rule does (some class must keep a clip)")
 
-# %% ../../nbs/evaluate/04_semi.ipynb #c037
+# %% ../../nbs/evaluate/04_semi.ipynb #c042
 def label_curve(
     encoder, train, test,       # as in `semi`
     *, fractions=(.01, .05, .1),

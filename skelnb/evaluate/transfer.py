@@ -55,7 +55,7 @@ def _sizes(encoder):
     together = encoder.config["name"] != "gru" or encoder.together
     return dict(v=len(encoder.skeleton), c=encoder.in_channels, m=encoder.config.get("persons", 1) if together else 1, s=2)
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c011
+# %% ../../nbs/evaluate/06_transfer.ipynb #c012
 @torch.no_grad()
 def copy_joints(
     new, old,                   # tensors, the same but for the number of joints and persons; `new` is written into
@@ -74,7 +74,7 @@ def copy_joints(
     values = old.reshape(was)[np.ix_(*map(list, take))]
     new.view(split)[np.ix_(*map(list, at))] = values.to(new)
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c013
+# %% ../../nbs/evaluate/06_transfer.ipynb #c015
 @torch.no_grad()
 def to_layout(
     encoder,                    # of create_encoder
@@ -102,7 +102,7 @@ def to_layout(
     report |= dict(copied=len(saved - set(by_joint)), by_joint=len(by_joint), matched=len(pairs), fresh=[n for n in skeleton.names if n not in encoder.skeleton.names])
     return found.to(device).train(encoder.training), report
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c014
+# %% ../../nbs/evaluate/06_transfer.ipynb #c016
 def _sizes_report(config, frames, persons, added=0):
     "Where the clips differ in frames and person slots from those the encoder was built for."
     report = {k: f"{config[k]} -> {n}" for k, n in (("frames", frames), ("persons", persons)) if config.get(k, n) != n}
@@ -121,7 +121,7 @@ def _fresh_codes(code, first, places):
     from skelnb.encoders.dsta import joint_code
     if places: code[:, places] = joint_code(first + len(places), len(code))[:, first:].to(code)
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c017
+# %% ../../nbs/evaluate/06_transfer.ipynb #c019
 def _fits(network, skeleton, shape):
     "Does the network take clips of this shape (C,T,V,M)? If not, what it says."
     device, dtype = _place(network)
@@ -141,7 +141,7 @@ def bring_to_encoder(network, *sets, joints=None):
     mapped = [d if d is None else MappedData(d, joints or skeleton, persons) for d in sets]
     return report | dict(filled=list(mapped[0].map.made), missing=mapped[0].map.missing), mapped
 
-# %% ../../nbs/evaluate/06_transfer.ipynb #c018
+# %% ../../nbs/evaluate/06_transfer.ipynb #c020
 def transfer(
     encoder,                    # network, dict {stream: network} or method, learnt on any set; it is copied, never changed
     train, test,                # SkeletonData of the set to go to

@@ -186,7 +186,7 @@ def _panel(title, key, runs, epochs, line, x, y, w=126, h=96):
         if c: out.append(f'<text x="{x + 42 * (i % 3)}" y="{y + h + 12 + 12 * (i // 3)}" fill="{ink}">{_short(c[-1][1])}</text>')
     return "".join(out)
 
-# %% ../../nbs/explore/03_collapse.ipynb #c033
+# %% ../../nbs/explore/03_collapse.ipynb #c034
 class CollapsePicture:
     "Small charts of several runs side by side. In a notebook they redraw themselves while the runs are measured."
     def __init__(self, runs, untrained=None, stream=None, epochs=None):
@@ -225,7 +225,7 @@ class CollapsePicture:
         from IPython.display import display
         self.handle = display(self._html(), raw=True, display_id=True)
 
-# %% ../../nbs/explore/03_collapse.ipynb #c034
+# %% ../../nbs/explore/03_collapse.ipynb #c035
 def watch_collapse(
     runs:dict,        # {name: CollapseRecorder, or a history of `pretrain` with its numbers}; at most six
     untrained=None,   # dotted lines: numbers by the same names, for example {"knn": .5}

@@ -144,7 +144,7 @@ def _fold(block, frames, persons):
         d = np.where(np.sign(d) == np.sign(now), np.sign(d) * np.minimum(np.abs(d), room), d); now = now + d * step; deltas.append(d)
     return step, here.astype("u1").tobytes() + x[0].astype("<i2").tobytes() + np.array(deltas, "i1").tobytes()
 
-# %% ../../nbs/explore/02_embedding.ipynb #c022
+# %% ../../nbs/explore/02_embedding.ipynb #c023
 def _spread(xy, y, near, n):
     "`n` rows to keep in a page: every class in turn, far from those kept already, each with its nearest neighbours."
     xy, y = np.asarray(xy, "f8"), np.asarray(y)
@@ -161,7 +161,7 @@ def _spread(xy, y, near, n):
             for j in (i, *near[i]): keep(j)
     return kept
 
-# %% ../../nbs/explore/02_embedding.ipynb #c024
+# %% ../../nbs/explore/02_embedding.ipynb #c026
 _JS = pathlib.Path(str(files("skelnb"))) / "static/embedding.js"
 STATE = "points layouts map slider names near near_k groups group selected".split()
 
@@ -181,7 +181,7 @@ class _Page(Page):
 
     def _picture(self): return _png(self)
 
-# %% ../../nbs/explore/02_embedding.ipynb #c025
+# %% ../../nbs/explore/02_embedding.ipynb #c027
 def _thin(e, most_bytes):
     "(rows, state) of a page: all clips, or of very many a spread of them that leaves room for movement."
     n, state = len(e.data), {k: getattr(e, k) for k in STATE}
@@ -206,7 +206,7 @@ def _store(e, rows, state, room, frames):
     items = [{k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in i.items()} for i in packed["items"]]
     return dict(rows=kept, layout=packed["layout"], items=items, steps=[s for s, _ in folded], data=b"".join(b for _, b in folded)), fps
 
-# %% ../../nbs/explore/02_embedding.ipynb #c026
+# %% ../../nbs/explore/02_embedding.ipynb #c029
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#8c6d31", "#444444", "#b2182b"]     # as in embedding.js
 
 def _png(e):
@@ -222,7 +222,7 @@ def _png(e):
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(24).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../../nbs/explore/02_embedding.ipynb #c027
+# %% ../../nbs/explore/02_embedding.ipynb #c030
 class _Explorer(_Page):
     "What a live and a static explorer share."
     def _answer(self, change=None):
@@ -234,10 +234,10 @@ class _Explorer(_Page):
 
     def __repr__(self): return f"Explorer({len(self.data)} clips, coloured by {', '.join(g['name'] for g in self.groups)})"
 
-# %% ../../nbs/explore/02_embedding.ipynb #c028
+# %% ../../nbs/explore/02_embedding.ipynb #c031
 class StaticExplorer(StaticPage, _Explorer): wanted, sent = (), {}
 
-# %% ../../nbs/explore/02_embedding.ipynb #c029
+# %% ../../nbs/explore/02_embedding.ipynb #c032
 @cache
 def _live_explorer():
     "The widget class, made on first use so that this module needs no widgets; None without anywidget."
@@ -257,7 +257,7 @@ def _live_explorer():
             raise t.TraitError(f"selected is a row from 0 to {len(self.names) - 1}, or -1 for none, got {p['value']}")
     return Explorer
 
-# %% ../../nbs/explore/02_embedding.ipynb #c030
+# %% ../../nbs/explore/02_embedding.ipynb #c034
 def explore_embedding(
     data,                   # SkeletonData: the clips
     features,               # `Features`, or (N,D) tensor or array: one row a clip
@@ -288,7 +288,7 @@ def explore_embedding(
         if selected >= 0: e.wanted = [selected, *near[selected].tolist()]
     return e
 
-# %% ../../nbs/explore/02_embedding.ipynb #c031
+# %% ../../nbs/explore/02_embedding.ipynb #c035
 def _near(x, k):
     "(N,k) the k nearest other rows by cosine."
     if k == 0: return np.zeros((len(x), 0), int)

@@ -168,7 +168,7 @@ def _packed(epochs, order, most):
         odd += [[at, k, int(place[row]), place[columns].tolist()] for k, row, columns in others]
     return b"".join(cosines), b"".join(tops), odd
 
-# %% ../../nbs/explore/01_similarity.ipynb #c024
+# %% ../../nbs/explore/01_similarity.ipynb #c025
 _JS = pathlib.Path(str(files("skelnb"))) / "static/similarity.js"
 STATE = "names classes y rows streams epochs epoch cosines tops odd most k at_least views shown selected".split()
 
@@ -188,7 +188,7 @@ class _Page(Page):
     def _drawn_for(self): return self.epoch, self.k, self.at_least
     def _picture(self): return _png(self)
 
-# %% ../../nbs/explore/01_similarity.ipynb #c025
+# %% ../../nbs/explore/01_similarity.ipynb #c026
 def _thin(e, state, room):
     "The epochs of a page: all, or as many as fit beside small clips, evenly spread, the shown one among them."
     epochs, each = state["epochs"], (len(e.cosines) + len(e.tops)) * 4 / 3 / len(e.epochs)
@@ -211,7 +211,7 @@ def _store(e, room):
         if len(safe_json(store)) <= room: break
     return store, fps
 
-# %% ../../nbs/explore/01_similarity.ipynb #c026
+# %% ../../nbs/explore/01_similarity.ipynb #c027
 def _png(e):
     "Each stream's S and label and the vote as a small PNG, or None where matplotlib is missing."
     try: from PIL import Image; from matplotlib.colors import ListedColormap, LinearSegmentedColormap; from matplotlib.figure import Figure; from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -234,7 +234,7 @@ def _png(e):
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(64).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../../nbs/explore/01_similarity.ipynb #c027
+# %% ../../nbs/explore/01_similarity.ipynb #c028
 class _Explorer(_Page):
     "What a live and a static explorer share."
     def _answer(self, change=None):
@@ -250,7 +250,7 @@ class _Explorer(_Page):
 
 class StaticSimilarities(StaticPage, _Explorer): wanted, sent = (), {}
 
-# %% ../../nbs/explore/01_similarity.ipynb #c028
+# %% ../../nbs/explore/01_similarity.ipynb #c030
 @cache
 def _live_explorer():
     "The widget class, made on first use so that this module needs no widgets; None without anywidget."
@@ -284,7 +284,7 @@ def _wrong(name, value, e):
 
 def _stages(streams): return ["vote", *(f"{s}: {stage}" for s in streams for stage in ("S", "S'", "top S", "top S'", "label"))]
 
-# %% ../../nbs/explore/01_similarity.ipynb #c029
+# %% ../../nbs/explore/01_similarity.ipynb #c031
 def explore_similarity(
     data,               # SkeletonData of N clips (a subset), labelled: the labels say what is right, nothing else
     matrices,           # {stream: (S, S')} of these clips, or {epoch: {stream: (S, S')}}: see `batch_similarities`, `SimilarityRecorder`

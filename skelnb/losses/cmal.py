@@ -7,7 +7,7 @@ __all__ = ['minimise_loss', 'maximise_loss', 'cmal_loss']
 import torch
 from .byol import check_rows, distance
 
-# %% ../../nbs/losses/02_cmal.ipynb #c012
+# %% ../../nbs/losses/02_cmal.ipynb #c013
 def minimise_loss(
     p:torch.Tensor,   # (N,D) online prediction of view x, raw rows
     p2:torch.Tensor,  # (N,D) online prediction of view x', raw rows
@@ -16,7 +16,7 @@ def minimise_loss(
     check_rows(p=p, p2=p2)
     return distance(p, p2).mean()
 
-# %% ../../nbs/losses/02_cmal.ipynb #c014
+# %% ../../nbs/losses/02_cmal.ipynb #c016
 def maximise_loss(
     p:torch.Tensor,   # (N,D) online prediction of view x
     p2:torch.Tensor,  # (N,D) online prediction of view x'
@@ -27,7 +27,7 @@ def maximise_loss(
     check_rows(p=p, p2=p2, z=z, z2=z2)
     return -(distance(p, z.detach()) + distance(p2, z2.detach())).mean() / 2
 
-# %% ../../nbs/losses/02_cmal.ipynb #c016
+# %% ../../nbs/losses/02_cmal.ipynb #c019
 def cmal_loss(
     p:torch.Tensor,   # (N,D) online prediction of view x
     p2:torch.Tensor,  # (N,D) online prediction of view x'

@@ -8,7 +8,7 @@ import torch
 from .byol import LossError, check_rows, unit_rows
 from .infonce import cosines
 
-# %% ../../nbs/losses/03_cscl.ipynb #c011
+# %% ../../nbs/losses/03_cscl.ipynb #c012
 def similarities(
     p:torch.Tensor,   # (N,D) online prediction of view x, raw rows
     p2:torch.Tensor,  # (N,D) online prediction of view x', raw rows
@@ -19,7 +19,7 @@ def similarities(
     check_rows(p=p, p2=p2, z=z, z2=z2)
     return cosines(unit_rows(p), unit_rows(z2.detach())), cosines(unit_rows(p2), unit_rows(z.detach()))
 
-# %% ../../nbs/losses/03_cscl.ipynb #c013
+# %% ../../nbs/losses/03_cscl.ipynb #c015
 def _square(**matrices):
     "Raise LossError unless all are (N,N) and of one size."
     told = ", ".join(f"{name} {tuple(m.shape)}" for name, m in matrices.items())
@@ -37,7 +37,7 @@ def sharpen(
     label = torch.eye(len(S), dtype=torch.bool, device=S.device)
     return label.scatter(1, S.detach().topk(k, 1).indices, True)
 
-# %% ../../nbs/losses/03_cscl.ipynb #c015
+# %% ../../nbs/losses/03_cscl.ipynb #c018
 def pseudo_label(
     S:torch.Tensor,   # (N,N) similarities of one view's predictions
     S2:torch.Tensor,  # (N,N) of the other view's
@@ -47,7 +47,7 @@ def pseudo_label(
     _square(S=S, S2=S2)
     return sharpen(S, k) & sharpen(S2, k)
 
-# %% ../../nbs/losses/03_cscl.ipynb #c018
+# %% ../../nbs/losses/03_cscl.ipynb #c021
 def vote(
     labels,          # sequence of (N,N) bool or 0/1, one a stream
     at_least:int=2,  # how many streams must say yes
@@ -59,7 +59,7 @@ def vote(
         raise LossError(f"expected at_least between 1 and the number of labels {len(labels)}, got {at_least!r}")
     return torch.stack([m.detach() != 0 for m in labels]).sum(0) >= at_least
 
-# %% ../../nbs/losses/03_cscl.ipynb #c021
+# %% ../../nbs/losses/03_cscl.ipynb #c024
 def cscl_loss(
     similarities,         # sequence of (N,N) cosines: S and S' of every stream
     label:torch.Tensor,   # (N,N) bool or 0/1, the same for all; no gradient flows here

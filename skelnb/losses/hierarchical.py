@@ -28,7 +28,7 @@ def match(
     t = teacher.detach()
     return (t.exp() * ((t if sim == "kl" else 0) - student)).sum(1).mean()
 
-# %% ../../nbs/losses/04_hierarchical.ipynb #c016
+# %% ../../nbs/losses/04_hierarchical.ipynb #c017
 SIMS = {"kl": 1., "ce": 1., "cosine": 7., "l1": 5.}  # the factor each had in the released ablation
 
 def hierarchical_terms(
@@ -53,7 +53,7 @@ def hierarchical_terms(
     if sim == "cosine": return [scale * (1 - (a.detach() * b).sum(1)).mean() for a, b in zip(zs, zs[1:])]
     return [scale * (a.detach() - b).abs().mean() for a, b in zip(zs, zs[1:])]
 
-# %% ../../nbs/losses/04_hierarchical.ipynb #c017
+# %% ../../nbs/losses/04_hierarchical.ipynb #c019
 def hierarchical_loss(
     zs,                            # sequence of k features (N,D), unit rows, weakest augmentation first
     k:torch.Tensor|None=None,      # (N,D) keys, unit rows

@@ -123,7 +123,7 @@ def traffic(
     return dict(gradient=count(p for p in method.parameters() if p.requires_grad), buffers=count(method.buffers()) if buffers and world > 1 else 0,
                 keys=keys * (world - 1))
 
-# %% ../../nbs/train/04_scale.ipynb #c033
+# %% ../../nbs/train/04_scale.ipynb #c034
 def ring_seconds(
     size,             # bytes to add up over the processes
     world:int,
@@ -134,7 +134,7 @@ def ring_seconds(
     if world < 1 or bandwidth <= 0: raise ScaleError(f"expected at least one process and a bandwidth above 0 bytes a second, got {world} and {bandwidth}")
     return 2 * (world - 1) * (size / world / bandwidth + latency)
 
-# %% ../../nbs/train/04_scale.ipynb #c035
+# %% ../../nbs/train/04_scale.ipynb #c037
 def scaling(
     step:float,           # measured seconds of a step of one process, its own batch
     size,                 # bytes of the gradient
@@ -154,7 +154,7 @@ def scaling(
         rows.append(dict(processes=world, ring_ms=1e3 * ring, step_ms=1e3 * seconds, clips_a_second=world * batch_size / seconds, efficiency=step / seconds))
     return rows
 
-# %% ../../nbs/train/04_scale.ipynb #c037
+# %% ../../nbs/train/04_scale.ipynb #c039
 def measure_step(
     method,           # not changed: a copy does the work
     data,             # SkeletonData
@@ -179,7 +179,7 @@ def measure_step(
         found.append((now() - begin, middle - begin, end - middle))
     return dict(zip(("step", "forward", "backward"), map(min, zip(*found[1:]))))
 
-# %% ../../nbs/train/04_scale.ipynb #c043
+# %% ../../nbs/train/04_scale.ipynb #c045
 def _started():
     "(rank, world) that a launcher wrote into the environment; None where there is none or it makes no sense."
     try: rank, world = (int(os.environ[k]) for k in ("RANK", "WORLD_SIZE"))
@@ -199,7 +199,7 @@ def distributed_ready():
     if started is None: return found + [("todo", f"RANK={os.environ.get('RANK')} and WORLD_SIZE={os.environ['WORLD_SIZE']} do not go together: start with accelerate launch, or unset both")]
     return found + _environment(*started, gpus)
 
-# %% ../../nbs/train/04_scale.ipynb #c044
+# %% ../../nbs/train/04_scale.ipynb #c046
 def _environment(rank, world, gpus):
     "What a launcher told this process, checked."
     found = [("ok", f"process {rank} of {world}")]
@@ -216,7 +216,7 @@ def _environment(rank, world, gpus):
         found.append(("ok" if known else "todo", f"the processes meet at {host}:{os.environ.get('MASTER_PORT')}" if known else f"MASTER_ADDR={host!r} is not a host that this machine can find"))
     return found
 
-# %% ../../nbs/train/04_scale.ipynb #c045
+# %% ../../nbs/train/04_scale.ipynb #c047
 def check_started():
     "Raise a `ScaleError` if a launcher started several processes but this one does not know the others: each would train alone and write over the others' files."
     started = _started()

@@ -154,7 +154,7 @@ def _paint(ax, pose, layout, eye, shift, ground):
         lines(at + [shift, 0], order, 2.1, [INK[m % 2][1 + layout["side"][j]] for j, _ in order], 2 + m)
         if (head := layout["head"]) >= 0: ax.plot(at[head, 0] + shift, at[head, 1], "o", ms=5.5, c=INK[m % 2][1], zorder=2 + m)
 
-# %% ../nbs/01_player.ipynb #c023
+# %% ../nbs/01_player.ipynb #c024
 def _poster(packed, frames=6, tall=1.7):
     "Moments of every clip from left to right, a row of `tall` inches a clip, as a Figure not known to pyplot."
     from matplotlib.figure import Figure
@@ -183,7 +183,7 @@ def poster(
     plt.close(plt.figure())             # lets a notebook know how to show figures
     return _poster(packed, frames)
 
-# %% ../nbs/01_player.ipynb #c026
+# %% ../nbs/01_player.ipynb #c027
 def _png(packed):
     "The poster (of three clips at most) as a small PNG of few colours; None where matplotlib is missing."
     try: from PIL import Image; from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -194,7 +194,7 @@ def _png(packed):
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(24).save(out, "PNG", optimize=True)
     return out.getvalue()
 
-# %% ../nbs/01_player.ipynb #c028
+# %% ../nbs/01_player.ipynb #c029
 def moving_picture(
     x, skeleton, path,          # clips as for `player`; the file to write, "name.gif"
     labels=None, frames:int=24, fps:float=12, tall:float=2.6,     # moments, pictures a second, inches
@@ -215,7 +215,7 @@ def moving_picture(
     pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=True)
     return path
 
-# %% ../nbs/01_player.ipynb #c031
+# %% ../nbs/01_player.ipynb #c032
 @cache
 def module_js(
     path=None,          # a JavaScript module whose last statement is `export default ...`; None: the player's
@@ -237,7 +237,7 @@ def safe_json(
     text = json.dumps(value, default=lambda b: b64encode(b).decode(), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
-# %% ../nbs/01_player.ipynb #c033
+# %% ../nbs/01_player.ipynb #c034
 STATE = "fps frame playing speed width height numbers".split()      # besides the clips, what a player is made of
 
 def _fragment(packed, state, image, most_bytes):
@@ -263,7 +263,7 @@ def _write_page(path, title, body):
     except OSError as e: raise OSError(f"{path}: cannot write the page ({e.strerror or e}); does the folder exist, and may you write there?") from e
     return path
 
-# %% ../nbs/01_player.ipynb #c036
+# %% ../nbs/01_player.ipynb #c037
 class Page:
     """What the live and the static form of a widget share. An explorer of a later chapter says `_script` (its JavaScript module, which finds the player as SkeletonPlayer), `_alt`, `_title`,
     has `to_html`, and draws its picture for paper by `_picture` (PNG bytes, or None where nothing can draw)."""
@@ -305,7 +305,7 @@ def live_script(script):
     "The JavaScript module of a widget, with the player before it."
     return f"const SkeletonPlayer = {module_js()};\n{pathlib.Path(str(script)).read_text(encoding='utf-8')}"
 
-# %% ../nbs/01_player.ipynb #c037
+# %% ../nbs/01_player.ipynb #c038
 class _Player(Page):
     "What a live and a static player share."
     _alt = "an animation that needs JavaScript"
@@ -326,7 +326,7 @@ class _Player(Page):
     def _drawn_for(self): return self.clips
     def _picture(self): return _png(self.clips)
 
-# %% ../nbs/01_player.ipynb #c038
+# %% ../nbs/01_player.ipynb #c039
 def _repr(self):
     items = self.clips["items"]
     return f"Player({len(items)} clip{'s' * (len(items) > 1)}, {self.clips['layout']['name']}, {max(i['frames'] for i in items)} frames at {self.fps:g} a second)"
@@ -335,7 +335,7 @@ _Player.__repr__ = _repr
 
 class StaticPlayer(StaticPage, _Player): "The player where anywidget is not installed."
 
-# %% ../nbs/01_player.ipynb #c039
+# %% ../nbs/01_player.ipynb #c041
 @cache
 def _live_player():
     "The widget class, made on first use so that this module needs numpy alone; None without anywidget."
@@ -350,7 +350,7 @@ def _live_player():
         playing, numbers = t.Bool(True).tag(sync=True), t.Bool(False).tag(sync=True)
     return Player
 
-# %% ../nbs/01_player.ipynb #c040
+# %% ../nbs/01_player.ipynb #c043
 def player(
     x,                      # a clip (C,T,V,M), array or tensor, in metres; or several (a list, a batch), shown side by side
     skeleton,               # its layout, e.g. NTU25

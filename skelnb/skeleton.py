@@ -12,7 +12,7 @@ import numpy as np
 class LayoutError(ValueError):
     "A skeleton layout, or an array that should fit one, is not what was expected."
 
-# %% ../nbs/00_skeleton.ipynb #c006
+# %% ../nbs/00_skeleton.ipynb #c007
 def hop_distance(
     parents,    # V indices, the root its own parent
 ):              # (V,V) int: number of bones between two joints
@@ -24,7 +24,7 @@ def hop_distance(
     for k in range(V): d = np.minimum(d, d[:, k:k+1] + d[k])    # is the way through joint k shorter? (Floyd and Warshall)
     return d
 
-# %% ../nbs/00_skeleton.ipynb #c010
+# %% ../nbs/00_skeleton.ipynb #c011
 def graph(
     hops,               # (V,V) from `hop_distance`
     centre:int,         # joint from which 'spatial' measures
@@ -51,7 +51,7 @@ STRATEGIES = ("uniform", "distance", "spatial", "inout")
 
 def _average(a): return a / np.maximum(a.sum(0), 1e-12)
 
-# %% ../nbs/00_skeleton.ipynb #c014
+# %% ../nbs/00_skeleton.ipynb #c015
 @dataclass(frozen=True)
 class Skeleton:
     "A layout of joints: the one place that knows what joint 7 is. Indices count from 0."
@@ -91,7 +91,7 @@ def _indices(skeleton, what, device):
     import torch
     with torch.inference_mode(False): return torch.tensor(getattr(skeleton, what), device=device)
 
-# %% ../nbs/00_skeleton.ipynb #c016
+# %% ../nbs/00_skeleton.ipynb #c017
 def _check(s):
     "Turn lists into tuples, fill in the origin, and raise LayoutError naming what does not fit."
     def fail(text): raise LayoutError(f"layout {s.name!r}: {text}")
@@ -115,7 +115,7 @@ def _tuples(v):
     if isinstance(v, (list, tuple, np.ndarray)): return tuple(map(_tuples, v))
     return v.item() if isinstance(v, np.generic) else v
 
-# %% ../nbs/00_skeleton.ipynb #c017
+# %% ../nbs/00_skeleton.ipynb #c018
 def _check_tree(names, parents, centre, fail):
     "Every joint must lead to the centre."
     roots = [j for j, p in enumerate(parents) if j == p]
@@ -125,7 +125,7 @@ def _check_tree(names, parents, centre, fail):
         while k != centre and k not in walked: walked.append(k); k = parents[k]
         if k != centre and j == k: fail(f"parents run in a circle: {' -> '.join(names[i] for i in [*walked, j])}")
 
-# %% ../nbs/00_skeleton.ipynb #c018
+# %% ../nbs/00_skeleton.ipynb #c019
 _UPRIGHT = {"y": "x y z", "-y": "x -y -z", "z": "x z -y", "-z": "x -z y", "x": "-y x z", "-x": "y -x z"}     # old axes that become x y z
 
 def _upright(self):
@@ -149,7 +149,7 @@ def _adjacency(self,
     return graph(self.hops, self.centre, self.bones, strategy, max_hop, truncate)
 Skeleton.adjacency = _adjacency
 
-# %% ../nbs/00_skeleton.ipynb #c020
+# %% ../nbs/00_skeleton.ipynb #c021
 def _from_dict(cls, d:dict):
     "A Skeleton from what `to_dict` gave or JSON holds; a joint may be given by index or by name."
     if not isinstance(d, dict): raise LayoutError(f"a layout is a JSON object (a dict), got {type(d).__name__}")
@@ -164,7 +164,7 @@ def _from_dict(cls, d:dict):
     return cls(**{k: v if k in ("name", "names", "up") else at(v) for k, v in d.items()})
 Skeleton.from_dict = classmethod(_from_dict)
 
-# %% ../nbs/00_skeleton.ipynb #c026
+# %% ../nbs/00_skeleton.ipynb #c027
 def _layout(name, text, centre, **kw):
     "A layout from 'joint<parent' words in order; 'left_' and 'right_' tell the pairs."
     names, parents = zip(*(word.split("<") for word in text.split()))
@@ -183,7 +183,7 @@ NTU25 = _layout("ntu25", f"pelvis<spine spine<spine_shoulder neck<spine_shoulder
 # Kinect v1: NW-UCLA
 UCLA20 = _layout("ucla20", f"pelvis<spine spine<spine_shoulder spine_shoulder<spine_shoulder head<spine_shoulder {_sides(_arm)} {_sides(_leg)}", "spine_shoulder")
 
-# %% ../nbs/00_skeleton.ipynb #c027
+# %% ../nbs/00_skeleton.ipynb #c028
 def _turns(text): return " ".join(w + " " + w.replace("left", "right") for w in text.split())     # left, right, left, right
 
 _body = "left_elbow<left_shoulder left_wrist<left_elbow"
@@ -200,7 +200,7 @@ MEDIAPIPE33 = _layout("mediapipe33", "nose<nose " + _sides("left_eye_inner<nose 
 
 LAYOUTS = {s.name: s for s in (NTU25, UCLA20, COCO17, MEDIAPIPE33)}
 
-# %% ../nbs/00_skeleton.ipynb #c030
+# %% ../nbs/00_skeleton.ipynb #c031
 _REST = dict(
     pelvis=(0, 0, 0), spine=(0, .26, 0), spine_shoulder=(0, .50, 0), neck=(0, .58, .01), head=(0, .74, .03), nose=(0, .74, .13),
     left_shoulder=(.17, .46, 0), left_elbow=(.24, .19, -.02), left_wrist=(.27, -.05, .04), left_hand=(.28, -.13, .06), left_hand_tip=(.28, -.21, .08),
@@ -214,7 +214,7 @@ def _rest(self):
     return np.array([_REST[n] for n in self.names], "f4") @ self.upright if set(self.names) <= set(_REST) else None
 Skeleton.rest = property(_rest)
 
-# %% ../nbs/00_skeleton.ipynb #c039
+# %% ../nbs/00_skeleton.ipynb #c040
 _RECIPES = dict(        # where a joint has no namesake: the mean of these, the first recipe whose joints can be found
     pelvis=["left_hip right_hip"], spine_shoulder=["left_shoulder right_shoulder", "neck"], spine=["pelvis spine_shoulder"],
     head=["left_ear right_ear", "nose"], neck=["spine_shoulder"], nose=["head"],
@@ -231,7 +231,7 @@ def _recipe(name, names, seen=()):
         parts = [_recipe(n, names, (*seen, name)) for n in text.split()]
         if all(parts): return {n: sum(p.get(n, 0.) for p in parts) / len(parts) for p in parts for n in p}
 
-# %% ../nbs/00_skeleton.ipynb #c040
+# %% ../nbs/00_skeleton.ipynb #c042
 class JointMap:
     "Linear map of joints, made by `Skeleton.map_to`: y_v = sum_u matrix[v, u] x_u. `made`: joints from a recipe; `missing`: joints left zero."
     def __init__(self, source, target):
@@ -260,7 +260,7 @@ def _map(self,
     return _times(x, self.target.upright.T @ self.source.upright, coordinates)
 JointMap.__call__ = _map
 
-# %% ../nbs/00_skeleton.ipynb #c041
+# %% ../nbs/00_skeleton.ipynb #c044
 def _times(x, matrix, axis):
     "matrix @ x along one axis, for arrays and tensors; floating types, device and gradient are kept."
     if isinstance(x, np.ndarray):

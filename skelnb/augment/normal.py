@@ -183,7 +183,7 @@ class AxisMask(Augmentation):
         y.view(len(x) * x.shape[1], x[0, 0].numel() if len(x) else 0).index_fill_(0, rows * x.shape[1] + axis[rows], 0)
         return y
 
-# %% ../../nbs/augment/02_normal.ipynb #c044
+# %% ../../nbs/augment/02_normal.ipynb #c045
 def NA(
     main=30.,                       # degrees of the rotation about its main axis
     other=1.,                       # and about the other two

@@ -87,7 +87,7 @@ class DropAddEdges:
         "Draw and apply."
         return self.apply(A, self.draw(A.shape, generator, A.device))
 
-# %% ../../nbs/augment/03_strong.ipynb #c026
+# %% ../../nbs/augment/03_strong.ipynb #c027
 def _draw_edges(self,
     shape,                          # of the adjacency or the attention maps
     generator=None,                 # torch.Generator; None: torch's global one
@@ -116,7 +116,7 @@ def _apply_edges(self,
     return _add_edges(A, p["added"]) if "added" in p else A
 DropAddEdges.draw, DropAddEdges.apply = _draw_edges, _apply_edges
 
-# %% ../../nbs/augment/03_strong.ipynb #c027
+# %% ../../nbs/augment/03_strong.ipynb #c029
 def _add_edges(A, added):
     "Zero entries that are `added` become 1 (in attention maps: their map's mean); then the whole (each map) is scaled back to its sum."
     new = (added & (A == 0)).to(A.dtype)

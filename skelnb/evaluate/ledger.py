@@ -169,8 +169,11 @@ CLAIMS += [
     Claim("23", "HiCLR is better than AimCLR, AimCLR better than SkeletonCLR, by kNN", "HiCLR, Table 5", "hiclr-5", [pair for s in ("joint", "motion") for pair in ((f"HiCLR, {s}", f"AimCLR, {s}"), (f"AimCLR, {s}", f"SkeletonCLR, {s}"))]),
     Claim("24", "HiCLR is better than AimCLR and CrosSCLR, three streams, linear, each read as its authors do", "HiCLR, Table 4", "hiclr-4", [("3s-HiCLR", "3s-AimCLR"), ("3s-HiCLR", "3s-CrosSCLR")]),
     Claim("24, read alike", "HiCLR is better than AimCLR and CrosSCLR, three streams, linear, scores added", "HiCLR, Table 4", "hiclr-4", [("3s-HiCLR", f"3s-{other}, scores added") for other in ("AimCLR", "CrosSCLR")]),
+    Claim("24, from SkeletonCLR", "HiCLR is better than AimCLR, AimCLR better than SkeletonCLR, three streams, linear, scores added", "HiCLR, Table 4; SkeletonCLR added", "hiclr-4", [("3s-HiCLR", "3s-AimCLR, scores added"), ("3s-AimCLR, scores added", "3s-SkeletonCLR, scores added")]),
     Claim("25", "with few labels HiCLR is better than AimCLR and CrosSCLR", "HiCLR, Table 6", "hiclr-6", [(f"3s-HiCLR, {p}", f"{other}, {p}") for p in ("1%", "10%") for other in ("3s-AimCLR", "3s-CrosSCLR")]),
+    Claim("25, from SkeletonCLR", "with few labels HiCLR is better than AimCLR, AimCLR better than SkeletonCLR", "HiCLR, Table 6; SkeletonCLR added", "hiclr-6", [(f"3s-{a}, {p}", f"3s-{b}, {p}") for p in ("1%", "10%") for a, b in (("HiCLR", "AimCLR"), ("AimCLR", "SkeletonCLR"))]),
     Claim("26", "fine-tuned, HiCLR is better than AimCLR and CrosSCLR", "HiCLR, Table 7", "hiclr-7", [("3s-HiCLR", "3s-AimCLR"), ("3s-HiCLR", "3s-CrosSCLR")]),
+    Claim("26, from SkeletonCLR", "fine-tuned, HiCLR is better than AimCLR, AimCLR better than SkeletonCLR", "HiCLR, Table 7; SkeletonCLR added", "hiclr-7", [("3s-HiCLR", "3s-AimCLR"), ("3s-AimCLR", "3s-SkeletonCLR")]),
     Claim("27", "HiCLR is better than SkeletonCLR with a transformer, too", "HiCLR, Table 4", "hiclr-4", [("HiCLR, transformer, joint", "SkeletonCLR, transformer, joint")])]
 
 # %% ../../nbs/evaluate/11_ledger.ipynb #c021

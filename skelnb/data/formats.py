@@ -54,7 +54,9 @@ class Recording:
     def frames(self): return self.x.shape[1]
     @property
     def seconds(self): return self.frames / self.fps
-    def __repr__(self): return f"Recording({self.name!r}, {self.frames} frames, {self.x.shape[2]} joints, {self.x.shape[3]} person(s), {self.fps:g} fps, {self.meta})"
+    def __repr__(self):
+        meta = {k: v if len(repr(v)) <= 100 else f"<{type(v).__name__}>" for k, v in self.meta.items()}
+        return f"Recording({self.name!r}, {self.frames} frames, {self.x.shape[2]} joints, {self.x.shape[3]} person(s), {self.fps:g} fps, {meta})"
 
 # %% ../../nbs/data/01_formats.ipynb #c013
 def _check_joints(file, count, skeleton):

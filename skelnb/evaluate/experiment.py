@@ -65,7 +65,7 @@ class Trial:
         self.pretext = {"recipe": {k: v for k, v in made.to_dict().items() if k not in ("note", "kind")}, "split": split or usual["split"], "frames": frames or usual["frames"],
                         "val": usual["val"] if val is None else val, "seed": int(seed), "control": control}
         if control in ("raw", "untrained"): self.pretext["recipe"] = _shape_only(made, control)
-        if control == "raw": self.pretext["seed"] = 0                                # nothing is drawn
+        if control == "raw" and protocol != "semi": self.pretext["seed"] = 0         # nothing is drawn (with few labels: which clips have one)
         knobs = _complete(self.pretext, protocol, dict(knobs or {}))
         self.identity = json.loads(json.dumps({"kind": "skelnb trial 1", **self.pretext, "protocol": {"name": protocol, **knobs}}))
 

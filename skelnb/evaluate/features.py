@@ -135,7 +135,7 @@ def features(encoder,                # network, dict {stream: network} or method
              batch_size=None,        # clips at a time; changes speed and memory, not the result. None: 64 on a CPU, whose caches are small, 256 elsewhere
              device=None,            # where to compute; default: where the encoder is
              progress=False,         # show a bar
-             precision="float32",    # "bf16": products and convolutions in bfloat16 (autocast), faster and rounded: rows differ by some 1e-2 of their length
+             precision="float32",    # "bf16": products and convolutions in bfloat16 (autocast), faster and rounded: rows differ by some thousandths of their length
              feature="backbone",     # "head": what the projector behind the encoder gives, of a method or a network with .encoder and .projector
 ) -> Features:
     "The raw outputs of the frozen encoder for every clip of `data`, without augmentation (eval mode, no gradient)."

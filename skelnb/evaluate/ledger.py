@@ -210,11 +210,13 @@ def ledger_html(lines, scale=30):
     "Lines of the ledger as an HTML table with a bar for each interval, from -scale to scale points."
     import html
     at = lambda v: 100 + 100 * max(-1, min(1, v / scale))
-    bar = lambda line: (f'<svg width="200" height="18" style="max-width:none;width:200px;height:18px;display:block" role="img" aria-label="effect {line["effect"]}, from {line["interval"][0]} to {line["interval"][1]}"><rect x="{at(-1):.1f}" y="0" width="{at(1) - at(-1):.1f}" height="18" fill="#eee"/>'
+    bar = lambda line: (f'<svg width="200" height="18" style="max-width:none;width:200px;height:18px;display:block" role="img" aria-label="effect {line["effect"]}, from {line["interval"][0]} to {line["interval"][1]}"><rect x="{at(-1):.1f}" y="0" width="{at(1) - at(-1):.1f}" height="18" fill="#d2d8dc"/>'
                         f'<line x1="100" x2="100" y1="0" y2="18" stroke="#444"/><rect x="{at(line["interval"][0]):.1f}" y="6" width="{max(at(line["interval"][1]) - at(line["interval"][0]), 2):.1f}" height="6" fill="{COLOURS[line["verdict"]]}" opacity="{1 if line["seeds"] > 1 else .4}"/>'
-                        f'<circle cx="{at(line["effect"]):.1f}" cy="9" r="4" fill="{COLOURS[line["verdict"]]}"/></svg>')
+                        f'{beyond(line)}<circle cx="{at(line["effect"]):.1f}" cy="9" r="3.5" fill="#fff" stroke="{COLOURS[line["verdict"]]}" stroke-width="2"/></svg>')
+    beyond = lambda line: "".join(f'<path d="M{x} 9l{-dx} -6v12z" fill="{COLOURS[line["verdict"]]}"/>' for x, dx, out in ((0, -7, line["interval"][0] < -scale), (200, 7, line["interval"][1] > scale)) if out)     # goes on outside
+    ruler = f'<svg width="200" height="14" style="max-width:none;width:200px;height:14px;display:block" font-size="11" fill="#222"><text x="0" y="11">-{scale}</text><text x="100" y="11" text-anchor="middle">0</text><text x="200" y="11" text-anchor="end">{scale}</text></svg>'
     cell = 'style="padding:2px 8px;text-align:left;border-bottom:1px solid #ddd"'
-    rows = [f'<tr>{"".join(f"<th {cell}>{h}</th>" for h in ("", "claim", "source", "measured on", f"-{scale} ... effect in points ... {scale}", "", "verdict", "seeds x clips"))}</tr>']
+    rows = [f'<tr>{"".join(f"<th {cell}>{h}</th>" for h in ("", "claim", "source", "measured on", ruler, "points [95 %]; of several pairs the weakest", "verdict", "seeds x clips"))}</tr>']
     for line in lines:
         text = [line["id"], line["claim"], line["source"], line["data"]]
         rows.append("<tr>" + "".join(f"<td {cell}>{html.escape(str(t))}</td>" for t in text) + f'<td {cell}>{bar(line)}</td><td {cell[:-1]};white-space:nowrap">{line["effect"]:+.1f} [{line["interval"][0]:+.1f}, {line["interval"][1]:+.1f}]</td>'

@@ -5,9 +5,9 @@ __all__ = ['ALL', 'THREE', 'ONE_PER_CENT', 'WHOLE', 'SMALL_ENCODERS', 'NAMES', '
            'ACL_2', 'SEMI', 'ACL_3', 'NTU4', 'ACL_4', 'PKU', 'OWN', 'ACL_5', 'ACL_6', 'TWELVE', 'ACL_7', 'ACL_8',
            'ACL_9', 'ACL_10', 'ACL_11', 'ACL_12', 'ACL_13', 'ACL_14', 'ACL_F4', 'STREAMS_1', 'HICLR_1', 'HICLR_2',
            'XSUB', 'HICLR_3L', 'HICLR_3R', 'TRANSFORMER', 'HICLR_4', 'FIVE', 'HICLR_5', 'HICLR_6', 'HICLR_7', 'TABLES',
-           'MEASURED_ON', 'ENCODER_NAMES', 'Row', 'trial_of', 'Table', 'controls_of', 'accuracy', 'found_of', 'frame',
-           'numbers', 'quoted', 'sixty', 'fused', 'semi_rows', 'nothing', 'tuned', 'moved', 'pair', 'width', 'strong',
-           'command', 'commands', 'passes_of', 'conditions', 'table_html', 'figure']
+           'MEASURED_ON', 'ENCODER_NAMES', 'MEASURED_BY', 'Row', 'trial_of', 'Table', 'controls_of', 'accuracy',
+           'found_of', 'frame', 'numbers', 'quoted', 'sixty', 'fused', 'semi_rows', 'nothing', 'tuned', 'moved', 'pair',
+           'width', 'strong', 'command', 'commands', 'passes_of', 'conditions', 'in_words', 'table_html', 'figure']
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c004
 import shlex
@@ -67,6 +67,7 @@ class Table:
     rows: list
     measure: str = "linear"                         # what is compared: "knn", "linear", "clusters", "accuracy" of a trained protocol
     note: str = ""
+    rows_are: str = ""                              # what the labels are values of, where they do not say it
     data: tuple = ("synthetic-small", "nw-ucla")    # where ours can be run small
 
     def trials(self, data, seeds=(0, 1, 2), split=None, **more):
@@ -212,7 +213,7 @@ ACL_5 = Table("acl-5", "pretext sets, fine-tuned on PKU-MMD", "ACL, Table V", PK
     moved("no pretext task", OWN, 92.3, 53.7, control="untrained"), moved("PKU-MMD itself", OWN, 94.1, 58.5),
     moved("NTU-60 xsub", dict(pku1="ntu60", pku2="ntu60"), 95.1, 61.2), moved("NTU-120 xsub", dict(pku1="ntu120", pku2="ntu120"), 94.7, 62.4),
     moved("embedded clips", {"pku1-pairs": "synthetic-small"}, None, None), moved("embedded clips and PKU pairs", {"pku1-pairs": "synthetic-small+pku1-pairs"}, None, None)], measure="accuracy", data=("pku1-pairs",),
-    note="The paper does not say which of its networks this is; read as ACL on three streams. The last two rows are ours: where there is no NTU RGB+D at hand, PKU-MMD is eight two-person actions of its part I, and the other set is the embedded one, of one person.")
+    note="The paper does not say which of its networks this is; read as ACL on three streams. The rows of embedded clips are ours: where there is no NTU RGB+D at hand, PKU-MMD is eight two-person actions of its part I, and the other set is the embedded one, of one person.")
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c023
 ACL_6 = Table("acl-6", "ablation, three streams", "ACL, Table VI", SIXTY, [
@@ -242,21 +243,21 @@ def width(d, h, z): return dict(changes=dict(feature_dim=d, hidden=h, projection
 ACL_9 = Table("acl-9", "widths of the features and heads, joint stream", "ACL, Table IX", SIXTY, [
     Row(f"{d}, {h}, {z}", "cmal", paper=sixty(a, b), **width(d, h, z)) for d, h, z, a, b in
     ((256, 1024, 256, 69.4, 74.0), (256, 1024, 512, 69.4, 74.3), (256, 1024, 1024, 69.7, 73.7), (512, 1024, 256, 70.8, 76.9), (512, 1024, 512, 72.7, 75.4), (512, 1024, 1024, 71.0, 77.0), (512, 512, 512, 71.3, 76.7), (512, 2048, 512, 73.2, 78.2))],
-    note="On the small sets every width is an eighth, and the decay rate is the small recipe's 0.9. The paper's search ran at 0.99, judging by its best row.")
+    rows_are="features, hidden, output", note="On the small sets every width is an eighth, and the decay rate is the small recipe's 0.9. The paper's search ran at 0.99, judging by its best row.")
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c027
 ACL_10 = Table("acl-10", "target decay rate, joint stream", "ACL, Table X", SIXTY, [
     Row(f"{t:g}", "cmal", paper=sixty(a, b), changes=dict(tau=t)) for t, a, b in ((1., 54.7, 58.6), (.999, 70.8, 76.1), (.996, 73.0, 79.4), (.99, 73.2, 78.2), (.9, 68.9, 74.0), (0., 55.2, 54.8))],
-    note="The recipe of the small sets has 0.9, the papers' 0.996.")
+    rows_are="decay rate", note="The recipe of the small sets has 0.9, the papers' 0.996.")
 ACL_11 = Table("acl-11", "top-k of the pseudo-labels, three streams", "ACL, Table XI", SIXTY, [
     fused("0", "cmal", THREE, sixty(78.0, 83.6)), fused("1", "acl", THREE, sixty(78.7, 84.4), dict(streams=ALL, k=1)), fused("2", "acl", THREE, sixty(78.6, 84.5)),
-    *(fused(str(k), "acl", THREE, sixty(a, b), dict(streams=ALL, k=k)) for k, a, b in ((3, 78.3, 83.9), (4, 77.6, 83.4), (5, 76.6, 78.5)))], note="k = 0 is CMAL on three streams: without ISIA, as the paper says, and with its number.")
+    *(fused(str(k), "acl", THREE, sixty(a, b), dict(streams=ALL, k=k)) for k, a, b in ((3, 78.3, 83.9), (4, 77.6, 83.4), (5, 76.6, 78.5)))], rows_are="top k", note="k = 0 is CMAL on three streams: without ISIA, as the paper says, and with its number.")
 ACL_12 = Table("acl-12", "weights of pull and push, joint stream", "ACL, Table XII", SIXTY, [
     Row("(1, 0)", "cmal", paper=sixty(8.0, 7.9), changes=dict(alpha=1., beta=0.)), Row("(0, 1)", "cmal", paper=sixty(31.9, 40.4), changes=dict(alpha=0., beta=1.)),
-    Row("(1, 0.1)", "cmal", paper=sixty(60.3, 68.6), changes=dict(alpha=1., beta=.1)), Row("(1, 1)", "cmal", paper=sixty(73.0, 79.4), changes=dict(tau=.996), small=dict(tau=.9)), Row("(1, 10)", "cmal", paper=sixty(62.1, 60.3), changes=dict(alpha=1., beta=10.))])
+    Row("(1, 0.1)", "cmal", paper=sixty(60.3, 68.6), changes=dict(alpha=1., beta=.1)), Row("(1, 1)", "cmal", paper=sixty(73.0, 79.4), changes=dict(tau=.996), small=dict(tau=.9)), Row("(1, 10)", "cmal", paper=sixty(62.1, 60.3), changes=dict(alpha=1., beta=10.))], rows_are="(alpha, beta)")
 ACL_13 = Table("acl-13", "weights of CMAL and CSCL, three streams", "ACL, Table XIII", SIXTY, [
     fused("(1, 0)", "cmal", THREE, sixty(78.0, 83.5)), *(fused(f"({lam}, {gamma:g})", "acl", THREE, sixty(a, b), dict(streams=ALL, lam=float(lam), gamma=float(gamma))) for lam, gamma, a, b in ((0, 1, 77.4, 82.3), (1, .1, 77.2, 81.5), (1, 1, 64.1, 53.6))),
-    fused("(1, 10)", "acl", THREE, sixty(78.6, 84.5))])
+    fused("(1, 10)", "acl", THREE, sixty(78.6, 84.5))], rows_are="(lambda, gamma)")
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c029
 ACL_14 = Table("acl-14", "fine-tuned, other backbones, joint stream", "ACL, Table XIV", SIXTY, [
@@ -345,9 +346,10 @@ def passes_of(trial):
 def _budget(trials):
     "'30 to 60 epochs = 120 passes': of trials, with the methods where passes differ; empty where nothing is trained."
     groups, epochs = {}, [t.pretext["recipe"]["plan"]["epochs"] for t in trials if passes_of(t)]
+    several = len({t.data for t in trials if passes_of(t)}) > 1
     for t in trials:
         known = t.pretext["recipe"]; branches = _branches(known)
-        if passes_of(t): groups.setdefault(passes_of(t), set()).add(method_class(known["method"]).__name__ + (f" with {branches} branches" if branches not in (None, 3) else ""))
+        if passes_of(t): groups.setdefault(passes_of(t), set()).add(method_class(known["method"]).__name__ + f" on {t.data}" * several + (f" with {branches} branches" if branches not in (None, 3) else ""))
     told = [str(n) if len(groups) == 1 else f"{n} ({', '.join(sorted(groups[n]))})" for n in sorted(groups)]
     return epochs and f"{_span(epochs)} epochs = {', '.join(told)} passes of a clip through the encoders of a stream"
 
@@ -365,13 +367,33 @@ def conditions(table, data, labels=None):
     if schedules: said.append("then labels by the schedule " + ", ".join(f'"{w}"' for w in schedules))
     return f"{data}, {SETS[data]['split']}: {', '.join(filter(None, said))}."
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c046
+# %% ../../nbs/evaluate/10_tables.ipynb #c047
+def _control_of(table, row, control):
+    "The control that is read as this row is, or None."
+    kind = lambda r: ("frozen" if r.knobs.get("how") in WEIGHTS else r.protocol, r.read, r.knobs.get("fraction"))
+    return next((c for c in controls_of(table) if c.control == control and kind(c) == kind(row)), None)
+
+def in_words(table, data, seeds=(0, 1, 2), results=None):
+    "What ours say on a data set: how many rows pass the controls that are read in the same way, how many pairs of rows come in the published order. A sentence; empty where nothing can be compared."
+    value = {r.label: sum(v) / len(v) for r in [*table.rows, *controls_of(table)] if (v := found_of(r, table, data, seeds, results=results))}
+    own, column, said = [r for r in table.rows if r.label in value], table.columns[0], []
+    for control in ("raw", "untrained"):
+        beside = [value[r.label] > value[c.label] for r in own if not r.control and (c := _control_of(table, r, control)) and c.label in value]
+        if beside: said.append(f"rows above the {NAMES[control]}: {sum(beside)} of {len(beside)}")
+    published = [(r.paper[column], value[r.label]) for r in own if column in r.paper]
+    order = [(a - c) * (b - d) > 0 for i, (a, b) in enumerate(published) for c, d in published[:i] if a != c]
+    if order: said.append(f"pairs of rows in the published order ({column}): {sum(order)} of {len(order)}")
+    return f"{data}: {'; '.join(said)}." if said else ""
+
+# %% ../../nbs/evaluate/10_tables.ipynb #c049
 def _cell(value, sd=None): return "" if value is None or value != value else f"{value:.1f}" + (f" ± {sd:.1f}" if sd is not None and sd == sd else "")
 
-def _notes(table, made):
-    "What stands below a table: how ours were made on each set, what the linear layer gets, the table's own note."
+def _notes(table, made, seeds, results):
+    "What stands below a table: what ours say, how they were made on each set, what the linear layer gets, the table's own note."
     shown = {d: list(f.index[f[(d, "mean")].notna()]) for d, f in made.items()}
-    said = [f"Ours, {conditions(table, d, labels)}" for d, labels in shown.items()]
+    said = [in_words(table, d, seeds, results) for d in made] + [f"Ours, {conditions(table, d, labels)}" for d, labels in shown.items()]
+    if any(r.method and "+" not in r.read and len(trial_of(r, d).pretext["recipe"]["settings"].get("streams") or "") > 1 for d in made for r in table.rows if trial_of(r, d)):
+        said.append("A single stream is read here from a run on several. Tables about one stream alone train it alone, with other random numbers: the same row has another number there.")
     if any(label.startswith(NAMES["raw"]) for labels in shown.values() for label in labels):
         if table.measure == "linear": said.append("Raw coordinates are standardised before the linear layer; features of encoders go in as they are.")
         if table.measure == "accuracy": said.append("Raw coordinates go into the layer as they are, without standardising.")
@@ -381,21 +403,23 @@ def table_html(table, datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), see
     "The table as HTML: what was published on the left, ours on the right (sets with results), controls below, then how ours were made; rows that were only quoted are grey."
     import html
     made = {d: frame(table, d, seeds, results=results) for d in datasets}
-    made = {d: f for d, f in made.items() if f[(d, "mean")].notna().any()}
+    own = [r.label for r in table.rows if r.method]                                   # a set on which only the controls were run says nothing of this table
+    made = {d: f for d, f in made.items() if f.loc[own, (d, "mean")].notna().any()}
     style = "padding:2px 9px;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap"
-    head = lambda text, span=1: f'<th colspan="{span}" style="{style};background:#f3f3f3;color:#222">{html.escape(text)}</th>'
-    lines = [head("") + head(f"published: {table.source}", len(table.columns)) + "".join(head(f"ours: {d}", 2) for d in made), head("") + "".join(map(head, table.columns)) + "".join(head("mean ± sd") + head("seeds, epochs") for _ in made)]
+    rule = ";border-left:2px solid #999"                                              # where ours begin
+    head = lambda text, span=1, more="": f'<th colspan="{span}" style="{style};background:#f3f3f3;color:#222{";text-align:center" * (span > 1)}{more}">{html.escape(text)}</th>'
+    lines = [head("") + head(f"published: {table.source}", len(table.columns)) + "".join(head(f"ours: {d}", 2, rule) for d in made), head(table.rows_are, more=";text-align:left") + "".join(map(head, table.columns)) + "".join(head("mean ± sd", more=rule) + head("seeds, epochs") for _ in made)]
     for r in [*table.rows, *controls_of(table)]:
         cells = [_cell(r.paper.get(c)) for c in table.columns]
         for d, f in made.items():
             got = f.loc[r.label, d]
             cells += [_cell(got["mean"], got["sd"]), f"{got['seeds']:.0f}, {got['epochs']:.0f}" if got["mean"] == got["mean"] and got["epochs"] == got["epochs"] and got["epochs"] is not None else ("" if got["mean"] != got["mean"] or got["mean"] is None else f"{got['seeds']:.0f}")]
         colour = "color:#888" if r.method is None else "font-style:italic" if r.control and not r.paper else ""
-        lines.append(f'<td style="{style};text-align:left;white-space:normal;min-width:11em;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}">{c}</td>' for c in cells))
-    below = "".join(f'<p style="font:13px sans-serif;max-width:60em;margin:4px 0">{html.escape(note)}</p>' for note in _notes(table, made))
+        lines.append(f'<td style="{style};text-align:left;white-space:normal;min-width:11em;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}{rule * (i >= len(table.columns) and (i - len(table.columns)) % 2 == 0)}">{c}</td>' for i, c in enumerate(cells)))
+    below = "".join(f'<p style="font:13px sans-serif;max-width:60em;margin:4px 0">{html.escape(note)}</p>' for note in _notes(table, made, seeds, results))
     return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + below
 
-# %% ../../nbs/evaluate/10_tables.ipynb #c047
+# %% ../../nbs/evaluate/10_tables.ipynb #c050
 def _picture(**how):
     "A matplotlib figure that shows itself in a notebook although nobody imported pyplot."
     import io
@@ -406,20 +430,27 @@ def _picture(**how):
             return kept.getvalue()
     return Picture(**how)
 
+MEASURED_BY = {"linear": "accuracy of a linear layer, %", "knn": "accuracy by kNN, %", "clusters": "NMI x 100", "accuracy": "accuracy, %"}
+
+def _not_too_close(ax, least=12):
+    "At least so many points from left to right, so that a difference of two does not look like a gulf."
+    low, high = ax.get_xlim()
+    if ax.collections and high - low < least: ax.set_xlim((low + high - least) / 2, (low + high + least) / 2)
+
 def figure(table, data="synthetic-small", columns=None, seeds=(0, 1, 2), split=None, results=None):
     "Published on the left, ours on the right, row for row, each with an axis of its own; small dots are seeds, the bar their mean, controls are grey. A matplotlib figure."
-    rows, columns = [r for r in table.rows if r.method] + controls_of(table), columns or table.columns[:2]
-    fig = _picture(figsize=(10, .9 + .27 * len(rows)), layout="constrained")
+    rows, columns = [r for r in table.rows if r.method] + controls_of(table), columns or table.columns
+    fig = _picture(figsize=(10, 1.5 + .27 * len(rows)), layout="constrained"); fig.suptitle(table.title, fontsize=11)
     left, right = fig.subplots(1, 2, sharey=True)
-    for column, mark, colour in zip(columns, "oDs^", ("#0072b2", "#56b4e9", "#009e73", "#cc79a7")):
+    for column, mark, colour in zip(columns, "oDs^vP", ("#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#e69f00", "#6a3d9a")):
         shown = [(r.paper[column], i) for i, r in enumerate(rows) if column in r.paper]
         if shown: left.scatter(*zip(*shown), marker=mark, color=colour, label=column, zorder=3)
     for i, r in enumerate(rows):
         found, colour = [100 * a for a in found_of(r, table, data, seeds, split, results)], "#888888" if r.control else "#d55e00"
         right.scatter(found, [i] * len(found), s=16, color=colour, alpha=.5, zorder=3)
         if found: right.scatter(sum(found) / len(found), i, marker="|", s=220, linewidth=3, color=colour, zorder=4)
-    left.set_yticks(range(len(rows)), [r.label for r in rows]); left.invert_yaxis()
+    left.set_yticks(range(len(rows)), [r.label for r in rows]); left.set_ylim(len(rows) - .4, -.6); left.set_ylabel(table.rows_are)
     for ax, title in ((left, f"published: {table.source}"), (right, f"ours: {data}")):
-        ax.set_title(title, fontsize=10); ax.grid(color="0.93"); ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=9)
-    if left.get_legend_handles_labels()[0]: fig.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8, frameon=False)
+        ax.set_title(title, fontsize=10); ax.set_xlabel(MEASURED_BY[table.measure], fontsize=9); _not_too_close(ax); ax.grid(color="0.93"); ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=9)
+    if left.get_legend_handles_labels()[0]: fig.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=6, fontsize=8, frameon=False)
     return fig

@@ -273,6 +273,11 @@ def test_one_seed_is_said_and_drawn_pale():
     assert "holds</b>, one seed" in one and 'opacity="0.4"' in one and "one seed" not in three and 'opacity="1"' in three
 
 
+def test_an_interval_that_goes_on_outside_the_picture_has_an_arrow():
+    line = dict(id="1", data="nw-ucla", claim="c", source="s", effect=-32., interval=[-40., -25.], verdict="does not hold", seeds=3, clips=516)
+    assert [ledger_html([line | dict(interval=i)]).count("<path") for i in ([-40., -25.], [-29., 29.], [2., 31.], [-31., 31.])] == [1, 0, 1, 2]
+
+
 def test_the_ledger_is_written_read_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("skelnb.evaluate.ledger"), "CLAIMS", [CLAIM[i] for i in "123"])
     assert read_ledger(results=tmp_path) == [] and "No verdict yet" in ledger_html([])
@@ -283,7 +288,7 @@ def test_the_ledger_is_written_read_and_shown(tmp_path, monkeypatch):
     assert [m["data"] for m in read_ledger([1], tmp_path)] == ["synthetic-small", "nw-ucla"] == [m["data"] for m in read_ledger(["1"], tmp_path)] and read_ledger([99], tmp_path) == []
     assert [m["verdict"] for m in read_ledger([1], tmp_path)] == ["holds", "does not hold"]
     page = ledger_html(made)
-    assert page.count("<tr>") == 1 + len(made) and page.count("<svg") == len(made) and all(COLOURS[m["verdict"]] in page and html.escape(m["claim"]) in page for m in made)
+    assert page.count("<tr>") == 1 + len(made) and page.count("<svg") == 1 + len(made) and all(COLOURS[m["verdict"]] in page and html.escape(m["claim"]) in page for m in made)
     (tmp_path / "ledger.json").write_text(json.dumps([{"id": "6"}, {"id": "6, collapse"}, {"id": "16"}]))
     assert [m["id"] for m in read_ledger([6], tmp_path)] == ["6", "6, collapse"]
 

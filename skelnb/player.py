@@ -163,7 +163,7 @@ def _poster(packed, frames=6, tall=1.7):
     gap = max(2.3 * wide, .9 * high)
     fig = Figure((min(11, max(2.2, .32 * tall * frames * gap / high)), tall * len(items)), layout="constrained")
     for ax, item, x in zip(fig.subplots(len(items), squeeze=False)[:, 0], items, unpack(packed)):
-        eye = dict(yaw=.4 + np.pi * item["facing"], far=5 * max(wide, high))
+        eye = dict(yaw=.4 + np.pi * items[0]["facing"], far=5 * max(wide, high))      # one eye for all, as in the player
         for k, t in enumerate(np.linspace(0, len(x) - 1, frames).round().astype(int)):
             here = (x[t] != 0).any((1, 2))[:, None, None]
             _paint(ax, np.where(here, x[t] - np.array(item["middle"]), 0), packed["layout"], eye, k * gap, -item["floor"])
@@ -188,7 +188,8 @@ def _png(packed):
     "The poster (of three clips at most) as a small PNG of few colours; None where matplotlib is missing."
     try: from PIL import Image; from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ImportError: return None
-    few = {**packed, "items": packed["items"][:3]}
+    items = packed["items"]; few = {**packed, "items": items[:3]}
+    if len(items) > 3: few["items"] = [*items[:2], {**items[2], "label": f"{items[2]['label'] or ''}   (3 of {len(items)} clips are shown here)"}]
     canvas, out = FigureCanvasAgg(_poster(few, 6 if len(few["items"]) == 1 else 5)), io.BytesIO()
     canvas.figure.dpi = 110; canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(24).save(out, "PNG", optimize=True)
@@ -209,7 +210,7 @@ def moving_picture(
         fig = Figure((len(items) * tall * .8, tall), layout="constrained", dpi=100); canvas = FigureCanvasAgg(fig)
         for ax, item, c in zip(fig.subplots(1, len(items), squeeze=False)[0], items, clips):
             now = c[round(u * (len(c) - 1))]; here = (now != 0).any((1, 2))[:, None, None]
-            _paint(ax, np.where(here, now - np.array(item["middle"]), 0), packed["layout"], dict(yaw=.4 + np.pi * item["facing"], far=5 * max(wide, high)), 0, -item["floor"])
+            _paint(ax, np.where(here, now - np.array(item["middle"]), 0), packed["layout"], dict(yaw=.4 + np.pi * items[0]["facing"], far=5 * max(wide, high)), 0, -item["floor"])
             ax.set(xlim=(-high, high), ylim=(-1.3 * high, 1.2 * high), aspect="equal"); ax.axis("off"); ax.set_title(item["label"], size=10, parse_math=False)
         canvas.draw(); pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).quantize(32))
     pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=True)

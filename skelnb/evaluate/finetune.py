@@ -29,7 +29,7 @@ def finetune(
     eval_every=5, device=None, progress=False,
     **changes,                  # of the schedule: epochs, lr, batch_size, augment, ... see Schedule
 ) -> Result:
-    "Train encoder and a new layer with all labels (ACL, Section IV-B; HiCLR, Section 4.3)."
+    "Train encoder and a new layer with all labels (ACL, Section IV-B; HiCLR, Section 4.2)."
     plan = find_schedule(FINETUNE, schedule, ({"mode": "train"} if start == "fresh" else {}) | changes)
     settings = dict(protocol="finetune" if start == "given" else "supervised", schedule=schedule if isinstance(schedule, str) else "own")
     return train_classifier(encoder, train, test, plan, stream=stream, val=val, seed=seed, eval_every=eval_every, start=start, device=device, progress=progress, settings=settings)

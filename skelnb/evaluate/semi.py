@@ -288,7 +288,7 @@ def semi(
     eval_every=5, device=None, progress=False,
     **changes,                  # of the schedule: epochs, lr, batch_size, augment, freeze, ... see Schedule
 ) -> Result:
-    "Train encoder and a new layer with the labels of a few clips only (ACL, Section IV-B; HiCLR, Section 4.3)."
+    "Train encoder and a new layer with the labels of a few clips only (ACL, Section IV-B; HiCLR, Section 4.2)."
     plan = find_schedule(SEMI, schedule, ({"mode": "train"} if start == "fresh" else {}) | changes)
     _check_sets(train, test, val)
     draw = seed if draw is None else draw

@@ -282,7 +282,7 @@ def _cell(values, control, chance, x, ink, row, col, label):
     out = [f'<g class="cell" tabindex="0" role="img" aria-label="{html.escape(f"{label}: {text} %", quote=True)}" data-row="{row}" data-col="{col}">'
            f'<rect class="frame" x="{x - 4}" y="0" width="{_WIDE - 6}" height="{_STEP - 2}" fill="#fff" stroke="none"/><rect x="{x}" y="3" width="{_BAR}" height="{_STEP - 8}" fill="#f1f1f1"/>',
            f'<rect x="{x}" y="3" width="{wide:.1f}" height="{_STEP - 8}" fill="{ink}"/>']
-    if sd: out.append(f'<path d="M{x + max(0, wide - _BAR * sd):.1f} {_STEP / 2 - 1}H{x + min(_BAR, wide + _BAR * sd):.1f}" stroke="#222" stroke-width="1.5"/>')
+    if sd > 0: out.append(f'<path d="M{x + max(0, wide - _BAR * sd):.1f} {_STEP / 2 - 1}H{x + min(_BAR, wide + _BAR * sd):.1f}" stroke="#222" stroke-width="1.5"/>')
     if chance is not None: out.append(f'<path d="M{x + _BAR * chance:.1f} 1V{_STEP - 3}" stroke="#222" stroke-dasharray="2 2"/>')
     if control is not None and math.isfinite(control): out.append(f'<circle cx="{x + _BAR * min(max(control, 0), 1):.1f}" cy="{_STEP / 2 - 1}" r="3" fill="#fff" stroke="#222"/>')
     return "".join(out) + f'<text x="{x + _BAR + 6}" y="{_STEP - 8}">{text}{f" ± {100 * sd:.0f}" if sd >= .005 else ""}</text></g>'
@@ -312,7 +312,7 @@ class InvariancePicture:
         "The picture of one measure as SVG text."
         m = measure or self.measure; probed = m in ("linear", "knn"); esc = html.escape
         ink = {f: _INK.get(f, _OTHER[i % 6]) for i, f in enumerate([f for f in self.factors if f not in _INK])} | _INK
-        height, width = _TOP + _STEP * len(self.rows) + 26, _LEFT + _WIDE * len(self.factors)
+        height, width = _TOP + _STEP * len(self.rows) + 26, _LEFT + _WIDE * max(len(self.factors), 3)          # room for the line below
         out = [f'<text x="{_LEFT + _WIDE * j}" y="16" font-weight="bold" fill="{ink[f]}">{esc(f)}</text><text x="{_LEFT + _WIDE * j}" y="32" fill="#555" font-size="10">{t["values"]} values'
                + (f', chance {100 * t["chance"]:.0f} %' if probed else "") + f'</text><text x="{_LEFT + _WIDE * j}" y="45" fill="#555" font-size="10">' + (f'held out: {esc(t["held out"])}' if probed else esc(t["note"])) + '</text>'
                for j, (f, t) in enumerate(self.first.table.iterrows())]

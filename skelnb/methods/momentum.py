@@ -275,7 +275,7 @@ def _summed(self, found):
     return result
 PairMethod.outputs, PairMethod.all_outputs, PairMethod.forward, PairMethod.summed = _outputs, _all_outputs, _forward, _summed
 
-# %% ../../nbs/methods/00_momentum.ipynb #c045
+# %% ../../nbs/methods/00_momentum.ipynb #c047
 METHODS = {name.lower(): f"skelnb.methods.{name.lower()}:{name}" for name in "SkeletonBYOL CMAL ACL SkeletonCLR AimCLR HiCLR CrosSCLR".split()}   # name -> class or "module:class"; add your own
 
 def method_class(name):

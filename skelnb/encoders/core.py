@@ -181,8 +181,9 @@ def layer_table(
 # %% ../../nbs/encoders/00_core.ipynb #c029
 def _later(module, name):
     "A factory that imports its module only when it is called."
-    def build(*args, **kwargs): return getattr(importlib.import_module(f"skelnb.encoders.{module}"), name)(*args, **kwargs)
-    build.__name__ = name
+    def found(): return getattr(importlib.import_module(f"skelnb.encoders.{module}"), name)
+    def build(*args, **kwargs): return found()(*args, **kwargs)
+    build.__name__, build.found = name, found
     return build
 
 ENCODERS = {"stgcn": _later("stgcn", "STGCN"), "tcn": _later("tcn", "TCN"), "gru": _later("gru", "GRU"), "dsta": _later("dsta", "DSTA"),
@@ -211,7 +212,9 @@ def create_encoder(
     except TypeError as e:
         if "unexpected keyword argument" not in str(e): raise
         hint = "; only stgcn computes absent persons once in training" if "'absent'" in str(e) else ""
-        raise EncoderError(f"the encoder {name!r} has no setting {str(e).split('argument ')[-1]}; given: {', '.join(kwargs)}{hint}") from e
+        import inspect
+        known = [p for p in inspect.signature(getattr(ENCODERS[name], "found", lambda: ENCODERS[name])()).parameters if p not in ("skeleton", "feature_dim", "frames", "persons")]
+        raise EncoderError(f"the encoder {name!r} has no setting {str(e).split('argument ')[-1]}; it has: {', '.join(known)}; given: {', '.join(kwargs)}{hint}") from e
     encoder.config["name"] = name
     return encoder
 

@@ -223,15 +223,15 @@ def test_below_a_table_stands_how_ours_were_made(tmp_path):
 
 
 def test_a_table_in_words(tmp_path):
-    table = TABLES["acl-7"]; assert in_words(table, "nw-ucla", results=tmp_path) == ""
+    table = TABLES["acl-7"]; assert in_words(table, frame(table, "nw-ucla", results=tmp_path)) == ""
     one = {"knn": {"accuracy": .1}}
     right = lambda **found: {read: {"linear": {"accuracy": a}, **one} for read, a in found.items()}
     put(tmp_path, trial_of(table.row("SkeletonCLR J"), "nw-ucla"), right(joint=.5, motion=.4, bone=.3) | {THREE: {"linear": {"accuracy": .6}}})       # published 68.3, 53.3, 69.4; 75.0
     put(tmp_path, trial_of(table.row("raw coordinates, joint"), "nw-ucla"), right(joint=.45, motion=.1, bone=.5) | {THREE: {"linear": {"accuracy": .7}}})
     put(tmp_path, trial_of(table.row("ACL"), "nw-ucla"), {THREE: {"linear": {"accuracy": .2}}})                                                       # 78.6; its own coordinates, heads together, were not run
-    assert in_words(table, "nw-ucla", results=tmp_path) == "nw-ucla: rows above the raw coordinates: 2 of 4; pairs of rows in the published order (NTU-60 xsub): 4 of 10."
+    assert in_words(table, frame(table, "nw-ucla", results=tmp_path)) == "nw-ucla: rows above the raw coordinates: 2 of 4; pairs of rows in the published order (NTU-60 xsub): 4 of 10."
     put(tmp_path, trial_of(table.row("untrained encoder, motion"), "nw-ucla", 2), right(joint=.5, motion=.41, bone=.2) | {THREE: {"linear": {"accuracy": .7}}})
-    assert "above the untrained encoder: 1 of 4;" in in_words(table, "nw-ucla", results=tmp_path) and in_words(table, "nw-ucla", results=tmp_path) in table_html(table, results=tmp_path)
+    assert "above the untrained encoder: 1 of 4;" in in_words(table, frame(table, "nw-ucla", results=tmp_path)) and in_words(table, frame(table, "nw-ucla", results=tmp_path)) in table_html(table, results=tmp_path)
 
 
 @pytest.mark.parametrize("control", ["raw", None])

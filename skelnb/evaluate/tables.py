@@ -85,10 +85,14 @@ NAMES = {"raw": "raw coordinates", "untrained": "untrained encoder", "shuffled":
 
 READINGS = {("frozen", "joint"): "joint", ("frozen", "motion"): "motion", ("frozen", "bone"): "bone", ("frozen", THREE): "3s, scores added", ("fusion", THREE): "3s, heads together"}
 
+def _reading(row):
+    "How a row reads its encoders: a layer a stream (weighted or not), or heads together; and which streams."
+    return "frozen" if row.knobs.get("how") in WEIGHTS else row.protocol, row.read
+
 def controls_of(table):
     "The rows that every table gets: the same protocol on what learned nothing, for every reading that the rows have; and, for the last of these (a pose has no motion), on what saw less."
     if table.measure == "accuracy": return _trained_controls(table)
-    asked = {("frozen" if r.knobs.get("how") in WEIGHTS else r.protocol, r.read) for r in table.rows if r.method}
+    asked = {_reading(r) for r in table.rows if r.method}
     readings = [known for known in READINGS if known in asked] or [("frozen", "joint")]
     return [_control(c, *kind, several=len(readings) > 1, wide=table.name.startswith("acl")) for c in NAMES for kind in (readings if c in ("raw", "untrained") else [r for r in readings if r[1] != "motion"][-1:])]
 
@@ -370,12 +374,12 @@ def conditions(table, data, labels=None):
 # %% ../../nbs/evaluate/10_tables.ipynb #c047
 def _control_of(table, row, control):
     "The control that is read as this row is, or None."
-    kind = lambda r: ("frozen" if r.knobs.get("how") in WEIGHTS else r.protocol, r.read, r.knobs.get("fraction"))
+    kind = lambda r: (*_reading(r), r.knobs.get("fraction"))
     return next((c for c in controls_of(table) if c.control == control and kind(c) == kind(row)), None)
 
-def in_words(table, data, seeds=(0, 1, 2), results=None):
-    "What ours say on a data set: how many rows pass the controls that are read in the same way, how many pairs of rows come in the published order. A sentence; empty where nothing can be compared."
-    value = {r.label: sum(v) / len(v) for r in [*table.rows, *controls_of(table)] if (v := found_of(r, table, data, seeds, results=results))}
+def in_words(table, made):
+    "What ours say, by `made`, the table's `frame` on a data set: how many rows pass the controls that are read in the same way, how many pairs of rows come in the published order. A sentence; empty where nothing can be compared."
+    data = made.columns[-1][0]; value = made[(data, "mean")].dropna().to_dict()
     own, column, said = [r for r in table.rows if r.label in value], table.columns[0], []
     for control in ("raw", "untrained"):
         beside = [value[r.label] > value[c.label] for r in own if not r.control and (c := _control_of(table, r, control)) and c.label in value]
@@ -388,11 +392,11 @@ def in_words(table, data, seeds=(0, 1, 2), results=None):
 # %% ../../nbs/evaluate/10_tables.ipynb #c049
 def _cell(value, sd=None): return "" if value is None or value != value else f"{value:.1f}" + (f" ± {sd:.1f}" if sd is not None and sd == sd else "")
 
-def _notes(table, made, seeds, results):
+def _notes(table, made):
     "What stands below a table: what ours say, how they were made on each set, what the linear layer gets, the table's own note."
     shown = {d: list(f.index[f[(d, "mean")].notna()]) for d, f in made.items()}
-    said = [in_words(table, d, seeds, results) for d in made] + [f"Ours, {conditions(table, d, labels)}" for d, labels in shown.items()]
-    if any(r.method and "+" not in r.read and len(trial_of(r, d).pretext["recipe"]["settings"].get("streams") or "") > 1 for d in made for r in table.rows if trial_of(r, d)):
+    said = [in_words(table, f) for f in made.values()] + [f"Ours, {conditions(table, d, labels)}" for d, labels in shown.items()]
+    if any("+" not in r.read and len(t.pretext["recipe"]["settings"].get("streams") or ()) > 1 for d in made for r in table.rows if (t := trial_of(r, d))):
         said.append("A single stream is read here from a run on several. Tables about one stream alone train it alone, with other random numbers: the same row has another number there.")
     if any(label.startswith(NAMES["raw"]) for labels in shown.values() for label in labels):
         if table.measure == "linear": said.append("Raw coordinates are standardised before the linear layer; features of encoders go in as they are.")
@@ -410,13 +414,13 @@ def table_html(table, datasets=("synthetic-small", "nw-ucla", "pku1-pairs"), see
     head = lambda text, span=1, more="": f'<th colspan="{span}" style="{style};background:#f3f3f3;color:#222{";text-align:center" * (span > 1)}{more}">{html.escape(text)}</th>'
     lines = [head("") + head(f"published: {table.source}", len(table.columns)) + "".join(head(f"ours: {d}", 2, rule) for d in made), head(table.rows_are, more=";text-align:left") + "".join(map(head, table.columns)) + "".join(head("mean ± sd", more=rule) + head("seeds, epochs") for _ in made)]
     for r in [*table.rows, *controls_of(table)]:
-        cells = [_cell(r.paper.get(c)) for c in table.columns]
+        cells = [(_cell(r.paper.get(c)), "") for c in table.columns]
         for d, f in made.items():
             got = f.loc[r.label, d]
-            cells += [_cell(got["mean"], got["sd"]), f"{got['seeds']:.0f}, {got['epochs']:.0f}" if got["mean"] == got["mean"] and got["epochs"] == got["epochs"] and got["epochs"] is not None else ("" if got["mean"] != got["mean"] or got["mean"] is None else f"{got['seeds']:.0f}")]
+            cells += [(_cell(got["mean"], got["sd"]), rule), (f"{got['seeds']:.0f}, {got['epochs']:.0f}" if got["mean"] == got["mean"] and got["epochs"] == got["epochs"] and got["epochs"] is not None else ("" if got["mean"] != got["mean"] or got["mean"] is None else f"{got['seeds']:.0f}"), "")]
         colour = "color:#888" if r.method is None else "font-style:italic" if r.control and not r.paper else ""
-        lines.append(f'<td style="{style};text-align:left;white-space:normal;min-width:11em;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}{rule * (i >= len(table.columns) and (i - len(table.columns)) % 2 == 0)}">{c}</td>' for i, c in enumerate(cells)))
-    below = "".join(f'<p style="font:13px sans-serif;max-width:60em;margin:4px 0">{html.escape(note)}</p>' for note in _notes(table, made, seeds, results))
+        lines.append(f'<td style="{style};text-align:left;white-space:normal;min-width:11em;{colour}">{html.escape(r.label)}</td>' + "".join(f'<td style="{style};{colour}{more}">{text}</td>' for text, more in cells))
+    below = "".join(f'<p style="font:13px sans-serif;max-width:60em;margin:4px 0">{html.escape(note)}</p>' for note in _notes(table, made))
     return f'<table style="border-collapse:collapse;font:13px sans-serif">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>' + below
 
 # %% ../../nbs/evaluate/10_tables.ipynb #c050

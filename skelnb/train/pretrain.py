@@ -208,8 +208,8 @@ def curves(history, epochs, width=560, height=170):
     for name, colour in zip(dict.fromkeys(["loss", *watched]), ("#4878d0", "#d65f5f", "#6acc64")):
         points = [(row["epoch"], row[name]) for row in history if name in row]
         low, high = min(v for _, v in points), max(v for _, v in points)
-        at = [f"{8 + (width - 16) * e / epochs:.1f},{height - 26 - (height - 52) * (v - low) / ((high - low) or 1):.1f}" for e, v in points]
-        lines.append(f'<polyline points="{" ".join(at)}" fill="none" stroke="{colour}" stroke-width="2"/><circle cx="{at[-1].split(",")[0]}" cy="{at[-1].split(",")[1]}" r="3" fill="{colour}"/>'
+        at = [f"{8 + (width - 16) * e / epochs:.1f},{height - 26 - (height - 52) * (v - low) / ((high - low) or 1):.1f}" for e, v in points]; x, y = at[-1].split(",")
+        lines.append(f'<polyline points="{" ".join(at)}" fill="none" stroke="{colour}" stroke-width="2"/><circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
                      f'<text x="{12 + 180 * len(lines)}" y="{height - 6}" fill="{colour}" font-size="12">'
                      f'{html.escape(name)} {points[-1][1]:.4g} (from {low:.3g} to {high:.3g})</text>')
     words = f"epoch {history[-1]['epoch']} of {epochs}, {history[-1]['seconds']:.1f} s each"
